@@ -1,0 +1,1 @@
+"""Composes tiling and models: train, predict, export, provenance."""
