@@ -4,6 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Every call into the models has its shapes checked, whichever test imports them first.
+# An int passes for a float, as it does for mypy.
+install_import_hook(
+    "saccade.models", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
 
 
 @pytest.fixture(scope="session")

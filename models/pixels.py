@@ -1,0 +1,52 @@
+"""Pixels as networks like them: around zero, about one unit wide."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+Tiles = Float[Tensor, "n channels rows cols"] | UInt8[Tensor, "n channels rows cols"]
+Views = Float[Tensor, "images channels rows cols"] | UInt8[Tensor, "images channels rows cols"]
+Numbers = tuple[float, ...]
+
+
+def typical_pixels(channels: int) -> tuple[Numbers, Numbers]:
+    """Return a round mean and std of each channel: those of H&E tissue for RGB."""
+    if channels == 3:
+        return (0.7, 0.55, 0.7), (0.2, 0.25, 0.2)
+    return (0.5,) * channels, (0.25,) * channels
+
+
+class Standardise(nn.Module):
+    """Take the mean off each channel and divide by its standard deviation.
+
+    Both are buffers, so a saved network carries them, and nobody has to remember them.
+
+    Args:
+        mean: one number per channel, for pixels in [0, 1].
+        std: likewise, positive.
+
+    Raises:
+        ValueError: if `mean` and `std` differ in length, or a `std` is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Numbers, std: Numbers) -> None:
+        super().__init__()
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ValueError(f"need a mean and a positive std per channel, got {mean} and {std}.")
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, pixels: Tiles) -> Float[Tensor, "n channels rows cols"]:
+        """Standardise floating-point pixels in [0, 1], or bytes.
+
+        Raises:
+            ValueError: if there are more or fewer channels than means.
+        """
+        if not pixels.is_floating_point():
+            pixels = pixels.to(self.mean.dtype) / 255
+        if pixels.shape[1] != len(self.mean):
+            raise ValueError(f"need {len(self.mean)} channels, got {pixels.shape[1]}.")
+        return (pixels - self.mean[:, None, None]) / self.std[:, None, None]
