@@ -1,0 +1,277 @@
+"""One picture for a person: the slide, the tiles that were read, and where the model looked.
+
+Attention is shown as attention, relative to looking everywhere alike. It is no probability of
+disease, and nothing in the picture says so.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import AsinhNorm, ListedColormap
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import AbstractPathEffect, withStroke
+from numpy.typing import NDArray
+
+from saccade.pipeline.export.badges import place_badges
+from saccade.pipeline.export.layout import MOST_TILES, Box, arrange
+from saccade.pipeline.export.page import DPI, INK, QUIET, Page
+from saccade.pipeline.files import atomic_path
+
+_MARK = "#0b3d91"
+_TIMES_EVEN = 10.0  # least top of the colour scale, so that flat attention looks flat
+_HALO: list[AbstractPathEffect] = [withStroke(linewidth=2.6, foreground="white")]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What the picture shows; places are micrometres from the slide's upper-left corner.
+
+    Attributes:
+        thumbnail: the whole slide, uint8 (rows, cols, 3).
+        thumbnail_mpp: (x, y) micrometres per pixel of the thumbnail.
+        attention: (rows, cols), not negative; what is outside `tissue` is not shown.
+        cell_um: (x, y) size of a cell of `attention`.
+        tissue: (rows, cols) of bool; some of it True.
+        boxes_um: (n, 4) left, top, width, height of the tiles that were read, strongest first.
+        title: the slide's name.
+        subtitle: what the model says: class probabilities.
+        tiles: the strongest tiles themselves, uint8 (m, rows, cols, 3), in the order of `boxes_um`.
+        tile_notes: a short line or two for each of `tiles`.
+        origin_um: (x, y) of the upper-left corner of cell (0, 0).
+    """
+
+    thumbnail: NDArray[np.uint8]
+    thumbnail_mpp: tuple[float, float]
+    attention: NDArray[np.floating[Any]]
+    cell_um: tuple[float, float]
+    tissue: NDArray[np.bool_]
+    boxes_um: NDArray[np.floating[Any]]
+    title: str
+    subtitle: str
+    tiles: NDArray[np.uint8] | None = None
+    tile_notes: tuple[str, ...] = ()
+    origin_um: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if self.attention.shape != self.tissue.shape:
+            raise ValueError(
+                f"attention {self.attention.shape} and tissue {self.tissue.shape} "
+                "need the same shape."
+            )
+        seen = self.attention[self.tissue]
+        if not seen.size or not np.isfinite(seen).all() or seen.min() < 0 or seen.max() <= 0:
+            raise ValueError("attention needs finite, not negative values on some tissue.")
+        given = 0 if self.tiles is None else len(self.tiles)
+        if given > len(self.boxes_um) or len(self.tile_notes) not in (0, given):
+            raise ValueError(
+                f"{given} tiles need as many boxes and notes, found {len(self.boxes_um)} boxes "
+                f"and {len(self.tile_notes)} notes."
+            )
+
+    @property
+    def shown(self) -> int:
+        """How many of the strongest tiles the picture shows and numbers."""
+        return 0 if self.tiles is None else min(len(self.tiles), MOST_TILES)
+
+    @property
+    def size_um(self) -> tuple[float, float]:
+        """(width, height) of the slide."""
+        rows, cols = self.thumbnail.shape[:2]
+        return cols * self.thumbnail_mpp[0], rows * self.thumbnail_mpp[1]
+
+
+def draw_overview(path: Path, overview: Overview) -> None:
+    """Draw the overview as a PNG.
+
+    Attention is shown relative to an even spread over the tissue: 1 is what each cell would get if
+    the model looked everywhere alike. Colours are linear up to 1 and logarithmic above, from 0 to
+    the largest value (to 10 at least), so that a few cells with all the attention show as well as
+    a broad rise, and flat attention looks flat. The colour bar says so.
+    """
+    width_um, height_um = overview.size_um
+    page = Page(arrange(height_um / width_um, overview.shown))
+    _draw_header(page, overview)
+    _draw_slide(page, overview)
+    _draw_attention(page, overview)
+    _draw_tiles(page, overview)
+    with atomic_path(path) as temporary:
+        page.figure.savefig(temporary, format="png", metadata={"Software": "Saccade"})
+
+
+def _draw_header(page: Page, overview: Overview) -> None:
+    left, right = page.layout.slide.left, page.layout.size[0] - page.layout.slide.left
+    warning = page.text(right, 0.5, "research use only", ha="right", fontsize=11, color=QUIET)
+    room = right - left - warning.get_window_extent().width / DPI - 0.3
+    title: dict[str, Any] = {"fontsize": 17, "fontweight": "bold"}
+    page.text(left, 0.5, page.fit(overview.title, room, **title), **title)
+    page.text(left, 0.8, page.fit(overview.subtitle, right - left, fontsize=12), fontsize=12)
+
+
+def _draw_slide(page: Page, overview: Overview) -> None:
+    box, count = page.layout.slide, len(overview.boxes_um)
+    noun = "tile" if count == 1 else "tiles"
+    _caption(page, box, f"Slide, and the {count} {noun} read")
+    axes = _panel(page, box, overview)
+    axes.imshow(overview.thumbnail, extent=_extent((0, 0), overview.size_um), aspect="auto")
+    _limit(axes, overview)
+    for box_um in overview.boxes_um:
+        _outline(axes, box_um)
+    _draw_badges(axes, box, overview)
+    _draw_scale_bar(page, box, overview)
+
+
+def _draw_attention(page: Page, overview: Overview) -> None:
+    box = page.layout.attention
+    _caption(page, box, "Attention: where the model looked")
+    axes = _panel(page, box, overview)
+    grey = overview.thumbnail.mean(axis=2) / 510 + 0.5  # pale, as the ground of the heat
+    axes.imshow(
+        grey, cmap="gray", vmin=0, vmax=1, extent=_extent((0, 0), overview.size_um), aspect="auto"
+    )
+    relative = overview.attention / overview.attention[overview.tissue].mean()
+    top = max(float(relative[overview.tissue].max()), _TIMES_EVEN)
+    heat = ScalarMappable(AsinhNorm(linear_width=1, vmin=0, vmax=top), _colours())
+    rows, cols = overview.attention.shape
+    pixels = heat.to_rgba(np.where(overview.tissue, relative, 0))
+    pixels[~overview.tissue] = 0  # transparent
+    axes.imshow(
+        pixels,
+        extent=_extent(
+            overview.origin_um, (cols * overview.cell_um[0], rows * overview.cell_um[1])
+        ),
+        aspect="auto",
+        interpolation="nearest",
+    )
+    _limit(axes, overview)
+    _point_out(axes, overview, 0.16 * overview.size_um[0] / box.width)
+    _draw_colour_bar(page, heat, top)
+
+
+def _colours() -> ListedColormap:
+    """Inferno, so thin where attention is weak that the tissue shows through."""
+    colours = mpl.colormaps["inferno"](np.linspace(0.05, 1, 256))
+    colours[:, 3] = 0.2 + 0.75 * np.linspace(0, 1, 256) ** 0.5
+    return ListedColormap(colours)
+
+
+def _draw_tiles(page: Page, overview: Overview) -> None:
+    if overview.tiles is None or not page.layout.tiles:
+        return
+    _caption(page, page.layout.tiles[0], "Strongest tiles")
+    for i, (box, tile) in enumerate(zip(page.layout.tiles, overview.tiles, strict=False)):
+        axes = page.axes(box)
+        axes.imshow(tile, aspect="auto")
+        _badge(axes, (0.2 / box.width * tile.shape[1], 0.2 / box.height * tile.shape[0]), i + 1)
+        if overview.tile_notes:
+            lines = overview.tile_notes[i].splitlines()
+            note = "\n".join(page.fit(line, box.width, fontsize=9) for line in lines)
+            page.text(box.left, box.bottom + 0.07, note, fontsize=9, color=QUIET, va="top")
+
+
+def _caption(page: Page, box: Box, words: str) -> None:
+    page.text(box.left, box.top - 0.09, words, fontsize=11)
+
+
+def _panel(page: Page, box: Box, overview: Overview) -> Axes:
+    axes = page.axes(box)
+    _limit(axes, overview)
+    return axes
+
+
+def _limit(axes: Axes, overview: Overview) -> None:
+    """Show exactly the slide; a grid may reach beyond it by part of a cell."""
+    width_um, height_um = overview.size_um
+    axes.set(xlim=(0, width_um), ylim=(height_um, 0))
+
+
+def _extent(
+    corner: tuple[float, float], size: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """Left, right, bottom, top, as imshow wants them."""
+    return corner[0], corner[0] + size[0], corner[1] + size[1], corner[1]
+
+
+def _point_out(axes: Axes, overview: Overview, least_um: float) -> None:
+    """Frame the numbered tiles, in squares of a size that is seen: a hot cell may be two pixels.
+
+    A frame that would lie across one of a stronger tile, and hide what is in it, is left out.
+    """
+    framed: list[NDArray[np.floating[Any]]] = []
+    for box_um in overview.boxes_um[: overview.shown]:
+        centre = box_um[:2] + box_um[2:] / 2
+        if all(np.abs(centre - other).max() >= least_um for other in framed):
+            _outline(axes, box_um, least_um)
+            framed.append(centre)
+
+
+def _outline(axes: Axes, box_um: NDArray[np.floating[Any]], at_least: float = 0) -> None:
+    centre, size = box_um[:2] + box_um[2:] / 2, np.maximum(box_um[2:], at_least)
+    patch = Rectangle(
+        tuple(centre - size / 2), *size, fill=False, edgecolor=_MARK, linewidth=1.2, zorder=3
+    )
+    patch.set_path_effects(_HALO)
+    axes.add_patch(patch)
+
+
+def _draw_badges(axes: Axes, box: Box, overview: Overview) -> None:
+    """Number the strongest tiles, those that are shown below, beside their outlines."""
+    um_per_inch = overview.size_um[0] / box.width
+    centres = overview.boxes_um[:, :2] + overview.boxes_um[:, 2:] / 2
+    badges = place_badges(centres[: overview.shown] / um_per_inch, (box.width, box.height))
+    for i, (badge, centre) in enumerate(zip(badges * um_per_inch, centres, strict=False)):
+        away = (badge - centre) / np.abs(badge - centre).max()
+        start = centre + away * max(overview.boxes_um[i, 2] / 2, 0.05 * um_per_inch)
+        axes.plot(*zip(start, badge, strict=True), color=_MARK, lw=0.9, clip_on=False)
+        _badge(axes, badge, i + 1)
+
+
+def _badge(axes: Axes, centre: tuple[float, float], number: int) -> None:
+    axes.text(
+        *centre,
+        str(number),
+        color="white",
+        fontsize=8,
+        fontweight="bold",
+        ha="center",
+        va="center_baseline",
+        zorder=5,
+        bbox={"boxstyle": "circle,pad=0.25", "facecolor": _MARK, "edgecolor": "white", "lw": 0.8},
+    )
+
+
+def _draw_scale_bar(page: Page, box: Box, overview: Overview) -> None:
+    inch_per_um = box.width / overview.size_um[0]
+    length_um = _round_length(1.6 / inch_per_um)
+    axes = page.axes(Box(box.left, box.bottom + 0.16, length_um * inch_per_um, 0.06))
+    axes.set_facecolor(INK)
+    words = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
+    right = box.left + length_um * inch_per_um
+    page.text(right + 0.1, box.bottom + 0.25, words, fontsize=10)
+
+
+def _round_length(at_most: float) -> float:
+    """The largest of 1, 2, 5, 10, 20 ... that is not longer."""
+    power = 10.0 ** np.floor(np.log10(at_most))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= at_most))
+
+
+def _draw_colour_bar(page: Page, heat: ScalarMappable, top: float) -> None:
+    box, width = page.layout.attention, min(page.layout.column, 4.0)
+    axes = page.axes(Box(box.left, box.bottom + 0.14, width, 0.13))
+    bar = page.figure.colorbar(heat, cax=axes, orientation="horizontal")
+    ticks = [0.0, 1.0, *(10.0**n for n in range(1, 12) if 10.0**n <= top)]
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    bar.minorticks_off()
+    bar.ax.tick_params(labelsize=9, length=3, color=QUIET, labelcolor=INK)
+    bar.outline.set(linewidth=0)
+    words = "1 = spread evenly over the tissue; linear up to 1, logarithmic above"
+    lines = textwrap.wrap(words, int(page.layout.column * 15))
+    page.text(box.left, box.bottom + 0.54, "\n".join(lines), fontsize=9, color=QUIET, va="top")
