@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from shapely.geometry import shape
 
 from saccade.pipeline.export.geojson import write_tiles_geojson
-from saccade.tiling.places import Places
+from saccade.tiling import open_slide
+from saccade.tiling.places import Places, corners_l0
 
 DOWNSAMPLE = 2.0005  # real scanners write such levels
 
@@ -107,6 +108,25 @@ def test_fraction_of_a_pixel_is_kept(tmp_path: Path) -> None:
     assert bounds(feature) == (7, 11, 519.128, 523.128)
     assert feature["geometry"]["coordinates"][0][0] == [7, 11]
     assert feature["properties"]["name"] == "tile 1"
+
+
+def test_outline_on_a_real_slide_is_what_was_read(tmp_path: Path, test_data: Path) -> None:
+    """A level of this slide is 2.0005 times coarser, so tiles at its scale have odd sides."""
+    (found,) = (test_data / "slides" / "aperio").glob("TCGA-CR-7395*.svs")
+    path = tmp_path / "a.geojson"
+    with open_slide(found, mpp=0.25) as slide:
+        mpp = 0.25 * slide.levels[1].downsample
+        centres = np.array(slide.size_l0) * [[0.4, 0.5], [0.61, 0.47]]
+        side = (256 * mpp / 0.25,) * 2
+        drawn = places([tuple(c) for c in corners_l0(centres, side).tolist()], side)
+        write_tiles_geojson(path, drawn, {}, slide_id=slide.name)
+        tiles = slide.read_tiles(drawn.corners_l0, 256, mpp)
+        for feature, tile, centre in zip(read(path), tiles, centres, strict=True):
+            left, top, right, bottom = bounds(feature)
+            np.testing.assert_array_equal(slide.read(left, top, 256, mpp), tile)
+            np.testing.assert_allclose((right - left, bottom - top), side, atol=2e-3)
+            middle = np.array([left + right, top + bottom]) / 2
+            assert np.abs(middle - centre).max() <= 0.5 + 1e-3
 
 
 def test_bounds_are_taken_off_only_when_asked(tmp_path: Path) -> None:
