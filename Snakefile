@@ -1,0 +1,8 @@
+# Many slides: each rule calls one command of `saccade` for one slide.
+#
+#     snakemake --cores 2 --configfile config/config.yaml
+#
+# The rules live in the package, so that `saccade demo` runs the same ones.
+
+
+include: "pipeline/rules/saccade.smk"

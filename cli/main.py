@@ -1,0 +1,239 @@
+"""Commands. Each turns its arguments into values and makes one call into `pipeline`.
+
+torch and the readers are imported by the command that needs them, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import saccade
+from saccade.cli.errors import input_errors_in_one_line
+from saccade.cli.progress import progress_bar, say
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+)
+
+SlideArgument = Annotated[Path, typer.Argument(help="Slide file (or OME-Zarr folder).")]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+MppOption = Annotated[
+    float | None,
+    typer.Option("--mpp", help="Micrometres per pixel of level 0, where the file does not say."),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
+]
+TilesOption = Annotated[
+    int | None, typer.Option("--tiles", help="Tiles to read; as many as in training if absent.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of the draw of tiles.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that read.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Do it again even if it is done.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(saccade.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Read whole-slide images the way an eye reads: a glance, attention, a few jumps."""
+
+
+@app.command(epilog="Example: `saccade info slide.svs --json`")
+@input_errors_in_one_line
+def info(
+    slide: SlideArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    mpp: MppOption = None,
+) -> None:
+    """Say what a slide file is."""
+    from saccade.tiling import open_slide
+    from saccade.tiling.describe import describe
+
+    with open_slide(slide, mpp=mpp) as opened:
+        facts = describe(opened)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for key, value in facts.items():
+        typer.echo(f"{key:16} {'-' if value is None else value}")
+
+
+@app.command(epilog="Example: `saccade pyramid slide.svs --out results/slide`")
+@input_errors_in_one_line
+def pyramid(
+    slide: SlideArgument,
+    out: OutOption,
+    finest_mpp: Annotated[
+        float, typer.Option(help="Micrometres per pixel of the finest thumbnail.")
+    ] = 4.0,
+    mpp: MppOption = None,
+    workers: WorkersOption = 2,
+) -> None:
+    """Make multi-resolution thumbnails and the tissue mask (OME-Zarr) of a slide."""
+    from saccade.pipeline.config import PyramidConfig
+    from saccade.pipeline.thumbnails import make_thumbnails
+
+    with progress_bar(slide.name) as progress:
+        path, built = make_thumbnails(
+            slide, out, PyramidConfig(finest_mpp), mpp=mpp, workers=workers, progress=progress
+        )
+    say(f"{path}" if built else f"{path} is up to date")
+
+
+@app.command(epilog="Example: `saccade train run.yaml --slides slides.csv --out model`")
+@input_errors_in_one_line
+def train(
+    config: Annotated[Path, typer.Argument(help="Settings, YAML.")],
+    slides: Annotated[Path, typer.Option("--slides", help="Sample sheet, CSV.")],
+    out: OutOption,
+    pyramids: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds <slide>/pyramid.zarr; missing ones are built there."),
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train attention and features from one label a slide; goes on where a killed run stopped."""
+    from saccade.cli.tables import epoch_line, failure_table
+    from saccade.pipeline.device import choose_device
+    from saccade.pipeline.sheet import read_sheet
+    from saccade.pipeline.train import train as run
+    from saccade.pipeline.yaml_config import load_config
+
+    settings, rows = load_config(config), read_sheet(slides)
+    with progress_bar("slides") as progress:
+        result = run(
+            settings,
+            rows,
+            out,
+            pyramids=pyramids,
+            device=choose_device(device),
+            report=lambda line: say(epoch_line(line, settings.training.epochs)),
+            progress=progress,
+        )
+    say(f"{result.model}")
+    if result.failures:
+        failure_table(result.failures)
+        raise typer.Exit(code=1)
+
+
+@app.command(
+    epilog="Example: `saccade predict slide.svs --model model.safetensors --out results/s`"
+)
+@input_errors_in_one_line
+def predict(
+    slide: SlideArgument,
+    model: Annotated[Path, typer.Option("--model", help="model.safetensors of `saccade train`.")],
+    out: OutOption,
+    mpp: MppOption = None,
+    tiles: TilesOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = 2,
+    force: ForceOption = False,
+) -> None:
+    """Predict one slide: label, heatmap, and the tiles that were read."""
+    from saccade.cli.tables import prediction_line
+    from saccade.pipeline.device import choose_device
+    from saccade.pipeline.predict import PredictOptions, predict_slide
+    from saccade.pipeline.reading import SlideRef
+
+    options = PredictOptions(tiles, seed, choose_device(device), workers, force)
+    with progress_bar(slide.name) as progress:
+        done = predict_slide(SlideRef(slide, mpp), model, out, options, progress=progress)
+    say(prediction_line(out) if done else f"{out} is up to date: {prediction_line(out)}")
+
+
+@app.command(epilog="Example: `saccade run slide.svs --models models --out results/slide`")
+@input_errors_in_one_line
+def run(
+    slide: SlideArgument,
+    models: Annotated[Path, typer.Option("--models", help="Folder that holds model.safetensors.")],
+    out: OutOption,
+    mpp: MppOption = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = 2,
+    force: ForceOption = False,
+) -> None:
+    """Do everything there is for one slide: thumbnails, prediction, files for QuPath."""
+    from saccade.cli.tables import prediction_line
+    from saccade.pipeline.device import choose_device
+    from saccade.pipeline.predict import PredictOptions
+    from saccade.pipeline.reading import SlideRef
+    from saccade.pipeline.run import run_slide
+
+    options = PredictOptions(None, 0, choose_device(device), workers, force)
+    with progress_bar(slide.name) as progress:
+        run_slide(SlideRef(slide, mpp), models, out, options, progress=progress)
+    say(prediction_line(out))
+
+
+@app.command(epilog="Example: `saccade export results/slide --to qupath`")
+@input_errors_in_one_line
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder of results of one slide.")],
+    to: Annotated[str, typer.Option("--to", help="qupath")] = "qupath",
+    crop: Annotated[
+        bool,
+        typer.Option(help="Whether the viewer shows only the slide's bounds, as QuPath does."),
+    ] = True,
+) -> None:
+    """Put results of one slide into the form of another tool."""
+    from saccade.pipeline.export.bundle import export_results
+
+    say(f"{export_results(folder, to, crop=crop)}")
+
+
+@app.command(epilog="Example: `saccade evaluate results --slides slides.csv --out results`")
+@input_errors_in_one_line
+def evaluate(
+    results: Annotated[Path, typer.Argument(help="Folder that holds <slide>/prediction.json.")],
+    slides: Annotated[Path, typer.Option("--slides", help="Sample sheet, CSV.")],
+    out: OutOption,
+    split: Annotated[
+        str | None, typer.Option(help="Only slides of this split: train, val or test.")
+    ] = None,
+) -> None:
+    """Put a cohort's predictions into one table; say how good they are where labels are known."""
+    from saccade.cli.tables import failure_table, metrics_line
+    from saccade.pipeline.evaluate import evaluate as run
+    from saccade.pipeline.sheet import of_split, read_sheet
+
+    evaluation = run(results, of_split(read_sheet(slides), split), out)
+    say(metrics_line(evaluation.metrics))
+    say(f"{out / 'summary.csv'}")
+    if evaluation.missing:
+        failure_table(dict.fromkeys(evaluation.missing, "has no prediction"))
+        raise typer.Exit(code=1)
+
+
+@app.command(epilog="Example: `saccade demo --out demo`")
+@input_errors_in_one_line
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for slides and results.")] = Path(
+        "demo"
+    ),
+    seed: SeedOption = 0,
+    cores: Annotated[int, typer.Option(min=1, help="Processor cores to use.")] = 2,
+) -> None:
+    """Make small slides, train, predict, export, and say how well it went; needs no network."""
+    from saccade.pipeline.demo.run import outcome_lines, run_demo
+
+    with progress_bar("slides") as progress:
+        outcome = run_demo(out, seed=seed, cores=cores, progress=progress, say=say)
+    typer.echo("\n".join(outcome_lines(out, outcome)))

@@ -1,0 +1,71 @@
+"""The state of a training run between two epochs, on disk. Loading executes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from saccade.models.attention_sampling import AttentionSampling
+from saccade.pipeline.errors import ResultsError
+from saccade.pipeline.files import atomic_path
+
+
+@dataclass
+class RunState:
+    """How far a run is.
+
+    Attributes:
+        epoch: finished epochs.
+        best_loss: lowest validation loss so far; None without validation slides.
+        best_epoch: the epoch that had it.
+        history: metrics of each finished epoch.
+        failures: slides that turned out unreadable, by name.
+    """
+
+    epoch: int = 0
+    best_loss: float | None = None
+    best_epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: Path,
+    state: RunState,
+    model: AttentionSampling,
+    optimizer: torch.optim.Optimizer,
+    inputs: str,
+) -> None:
+    """Write everything needed to go on; `inputs` says what the run depends on."""
+    content = {
+        "state": vars(state),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "inputs": inputs,
+    }
+    with atomic_path(path) as partial:
+        torch.save(content, partial)
+
+
+def load_checkpoint(
+    path: Path, model: AttentionSampling, optimizer: torch.optim.Optimizer, inputs: str
+) -> RunState:
+    """Put model and optimizer where they were; a fresh state if there is no checkpoint.
+
+    Raises:
+        ResultsError: if the checkpoint is of a run with other settings, slides or code.
+    """
+    if not path.exists():
+        return RunState()
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if content["inputs"] != inputs:
+        raise ResultsError(
+            f"{path.parent}: holds a training run with other settings, slides or code. "
+            "Choose another --out, or delete that folder's checkpoint.pt to start anew."
+        )
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    return RunState(**content["state"])

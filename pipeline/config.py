@@ -1,0 +1,163 @@
+"""The settings of a run: frozen values that refuse what cannot be.
+
+Each section of the YAML file is one dataclass; `saccade.pipeline.yaml_config` reads them.
+Lengths carry their unit in the name: `_px` pixels of the array at hand, `mpp` micrometres a pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from saccade.pipeline.errors import ConfigError
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
+def _positive(name: str, value: float) -> None:
+    _require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
+
+
+@dataclass(frozen=True, slots=True)
+class PyramidConfig:
+    """Thumbnails.
+
+    Attributes:
+        finest_mpp: micrometres per pixel of the finest thumbnail.
+    """
+
+    finest_mpp: float = 4.0
+
+    def __post_init__(self) -> None:
+        _positive("pyramid.finest_mpp", self.finest_mpp)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewConfig:
+    """The one glance at the whole slide.
+
+    Attributes:
+        mpp: micrometres per pixel of the view. Choose it by what attention needs to see: cost
+            grows with the area of the view, not with the slide's resolution.
+        min_tissue: share of a place that must be tissue for it to be looked at.
+    """
+
+    mpp: float = 16.0
+    min_tissue: float = 0.1
+
+    def __post_init__(self) -> None:
+        _positive("view.mpp", self.mpp)
+        _require(
+            0 < self.min_tissue <= 1, f"view.min_tissue must be in (0, 1], got {self.min_tissue}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TilesConfig:
+    """The places that are read at full resolution.
+
+    Attributes:
+        per_slide: tiles drawn from each slide.
+        size_px: side of a tile, in its own pixels.
+        mpp: micrometres per pixel of a tile.
+    """
+
+    per_slide: int = 16
+    size_px: int = 128
+    mpp: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(self.per_slide >= 1, f"tiles.per_slide must be at least 1, got {self.per_slide}.")
+        _require(self.size_px >= 16, f"tiles.size_px must be at least 16, got {self.size_px}.")
+        _positive("tiles.mpp", self.mpp)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The networks.
+
+    Attributes:
+        attention: `paper` (three convolutions) or `residual` (wider view).
+        encoder: `paper`, `compact`, or `timm:NAME` for any timm model.
+        pretrained: start a timm encoder from its published weights (fetched by timm's hub).
+        weights: local file of encoder weights (.safetensors, or .pt read as plain tensors).
+        smooth: share of attention that is spread evenly over the tissue.
+        unit_features: whether tile features are brought to unit length, as in the paper.
+    """
+
+    attention: str = "residual"
+    encoder: str = "compact"
+    pretrained: bool = False
+    weights: str | None = None
+    smooth: float = 1e-5
+    unit_features: bool = True
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.smooth < 1, f"model.smooth must be in [0, 1), got {self.smooth}.")
+        _require(
+            not (self.pretrained and self.weights),
+            "model.pretrained and model.weights exclude each other; choose one.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """How the model is fitted.
+
+    Attributes:
+        epochs: passes over the training slides.
+        batch: slides a step.
+        learning_rate: of AdamW, at its highest.
+        schedule: `cosine` falls to zero over the run, `constant` stays.
+        warmup_epochs: over which the rate rises from zero.
+        weight_decay: of AdamW.
+        clip_norm: bound on the global norm of the gradient; 0 for none.
+        class_weights: `balanced` counts each class equally, `none` each slide.
+        entropy: strength of the regulariser that keeps attention from collapsing early.
+        early_stopping: epochs without a better validation loss before training ends; 0 for never.
+        augment: whether tiles are flipped, turned and restained at random.
+        seed: of initialisation, order and draws.
+        workers: threads that read tiles.
+    """
+
+    epochs: int = 100
+    batch: int = 8
+    learning_rate: float = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: int = 0
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    class_weights: Literal["balanced", "none"] = "balanced"
+    entropy: float = 0.01
+    early_stopping: int = 0
+    augment: bool = True
+    seed: int = 0
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "workers"):
+            _require(
+                getattr(self, name) >= 1,
+                f"training.{name} must be at least 1, got {getattr(self, name)}.",
+            )
+        _positive("training.learning_rate", self.learning_rate)
+        for name in ("warmup_epochs", "weight_decay", "clip_norm", "entropy", "early_stopping"):
+            _require(
+                0 <= getattr(self, name) < math.inf,
+                f"training.{name} must be finite and not negative, got {getattr(self, name)}.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything that a training run can be told."""
+
+    pyramid: PyramidConfig = field(default_factory=PyramidConfig)
+    view: ViewConfig = field(default_factory=ViewConfig)
+    tiles: TilesConfig = field(default_factory=TilesConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)

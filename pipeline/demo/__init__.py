@@ -1,0 +1,1 @@
+"""A small cohort that is made, not downloaded."""

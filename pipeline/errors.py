@@ -1,0 +1,28 @@
+"""What a user's input to the pipeline can get wrong; slides have their own tree in `tiling.errors`.
+
+InputError
+├── ConfigError       a setting that is unknown, of the wrong type, or impossible
+├── SheetError        slides.csv does not say what is needed
+├── ModelFileError    the file is no model that this Saccade can run
+└── ResultsError      a results folder that is missing, unfinished, or in use
+"""
+
+
+class InputError(Exception):
+    """Anything that a config, sheet, model file or results folder can get wrong."""
+
+
+class ConfigError(InputError):
+    """A setting that is unknown, of the wrong type, or impossible."""
+
+
+class SheetError(InputError):
+    """The sample sheet does not say what is needed."""
+
+
+class ModelFileError(InputError):
+    """The file is no model that this Saccade can run."""
+
+
+class ResultsError(InputError):
+    """A results folder that is missing, unfinished, or in use."""

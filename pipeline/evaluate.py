@@ -1,0 +1,114 @@
+"""A cohort's predictions in one table, and how good they are where labels are known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saccade.pipeline.errors import ResultsError
+from saccade.pipeline.files import atomic_path, write_json
+from saccade.pipeline.metrics import auc_interval, classification_metrics
+from saccade.pipeline.sheet import SheetRow
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A cohort's predictions.
+
+    Attributes:
+        metrics: of the slides with a label; empty if there are none.
+        missing: slides of the sheet without a prediction.
+    """
+
+    metrics: dict[str, Any]
+    missing: list[str]
+
+
+def evaluate(results: Path, rows: Sequence[SheetRow], out: Path) -> Evaluation:
+    """Write `summary.csv` (a row a slide) and `metrics.json`.
+
+    Args:
+        results: folder that holds `<slide>/prediction.json`.
+        rows: the slides that count.
+        out: folder to write to.
+
+    Raises:
+        ResultsError: if no slide has a prediction, or the predictions are of different models.
+    """
+    found = {row.slide: _read(results / row.slide / "prediction.json") for row in rows}
+    missing = [slide for slide, prediction in found.items() if prediction is None]
+    predicted = [(row, found[row.slide]) for row in rows if found[row.slide] is not None]
+    if not predicted:
+        raise ResultsError(
+            f"{results}: holds no prediction of the {len(rows)} slides of the sheet; wanted "
+            f"{results}/<slide>/prediction.json, as `saccade predict` writes it."
+        )
+    classes = _classes(predicted)
+    _write_table(out / "summary.csv", classes, rows, found)
+    metrics = _metrics(classes, predicted)
+    write_json(out / "metrics.json", {**metrics, "missing": missing})
+    return Evaluation(metrics, missing)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        prediction: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}: is no prediction of `saccade predict` ({error}).") from error
+    return prediction
+
+
+def _classes(predicted: Sequence[tuple[SheetRow, Any]]) -> tuple[str, ...]:
+    classes = {tuple(prediction["probabilities"]) for _, prediction in predicted}
+    if len(classes) > 1:
+        raise ResultsError(
+            f"the predictions know different classes ({' and '.join(map(str, sorted(classes)))}): "
+            "they are of different models. Predict all slides with one model."
+        )
+    return classes.pop()
+
+
+def _write_table(
+    path: Path, classes: Sequence[str], rows: Sequence[SheetRow], found: dict[str, Any]
+) -> None:
+    header = ["slide", "patient", "split", "label", "predicted", *(f"prob_{c}" for c in classes)]
+    header += ["tiles_read", "share_of_level_0_read", "status"]
+    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, header, restval="")
+        table.writeheader()
+        for row in rows:
+            line = {"slide": row.slide, "patient": row.patient, "split": row.split}
+            table.writerow({**line, "label": row.label, **_cells(found[row.slide])})
+
+
+def _cells(prediction: dict[str, Any] | None) -> dict[str, Any]:
+    if prediction is None:
+        return {"status": "missing"}
+    return {
+        "predicted": prediction["label"],
+        **{f"prob_{name}": f"{p:.6f}" for name, p in prediction["probabilities"].items()},
+        "tiles_read": prediction["tiles_read"],
+        "share_of_level_0_read": f"{prediction['share_of_level_0_read']:.3g}",
+        "status": "ok",
+    }
+
+
+def _metrics(classes: Sequence[str], predicted: Sequence[tuple[SheetRow, Any]]) -> dict[str, Any]:
+    labelled = [(row.label, p) for row, p in predicted if row.label in classes]
+    if not labelled:
+        return {"slides": 0}
+    labels = np.array([classes.index(label) for label, _ in labelled])
+    probabilities = np.array([[p["probabilities"][c] for c in classes] for _, p in labelled])
+    metrics: dict[str, Any] = {"slides": len(labelled)}
+    metrics |= classification_metrics(probabilities, labels)
+    if len(classes) == 2 and len(set(labels)) == 2:
+        metrics["auc_interval_95"] = auc_interval(probabilities[:, 1], labels)
+    return metrics

@@ -1,0 +1,83 @@
+"""One glance at a slide: its view, and the places of the view where there is tissue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saccade.pipeline.config import ViewConfig
+from saccade.tiling.errors import NoTissueError
+from saccade.tiling.grid import CellGrid
+from saccade.tiling.pyramid_view import Pyramid
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What the attention network sees of one slide.
+
+    Attributes:
+        pixels: uint8 (rows, cols, 3) view of the whole slide.
+        tissue: bool (rows, cols), the pixels that are worth looking at.
+        grid: the places of attention on level 0; each holds `stride` x `stride` pixels.
+        valid: bool, of the grid's shape: the places that hold any such pixel.
+    """
+
+    pixels: NDArray[np.uint8]
+    tissue: NDArray[np.bool_]
+    grid: CellGrid
+    valid: NDArray[np.bool_]
+
+
+def glance_at(pyramid: Pyramid, view: ViewConfig, *, stride: int, name: str) -> Glance:
+    """Look at the whole slide at `view.mpp`.
+
+    Args:
+        pyramid: of the slide.
+        view: scale, and how much of a pixel must be tissue.
+        stride: pixels per place of attention, along each axis.
+        name: of the slide, for messages.
+
+    Raises:
+        NoTissueError: if no pixel has enough tissue.
+    """
+    seen = pyramid.view(view.mpp)
+    tissue = seen.tissue >= view.min_tissue
+    if not tissue.any():
+        raise NoTissueError(
+            f"{name}: no tissue was found, so there is nothing to look at (wanted some place with "
+            f"at least {view.min_tissue:.0%} tissue, found at most {seen.tissue.max():.1%}). Look "
+            "at labels/tissue of its pyramid.zarr; if it misses tissue, lower view.min_tissue."
+        )
+    cell = (seen.grid.cell_l0[0] * stride, seen.grid.cell_l0[1] * stride)
+    valid = _any_of_blocks(tissue, stride)
+    rows, cols = valid.shape
+    return Glance(seen.pixels, tissue, CellGrid(shape=(rows, cols), cell_l0=cell), valid)
+
+
+def _any_of_blocks(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    rows, cols = mask.shape
+    padded = np.pad(mask, ((0, -rows % side), (0, -cols % side)))
+    blocks = padded.reshape(-(-rows // side), side, -(-cols // side), side)
+    return np.asarray(blocks.any(axis=(1, 3)))
+
+
+def as_batch(glances: Sequence[Glance], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Put glances of different sizes side by side, padded at the right and the bottom.
+
+    Returns:
+        views, uint8 (images, 3, rows, cols), and tissue, bool (images, rows, cols), False where
+        padded.
+    """
+    rows, cols = (max(g.tissue.shape[axis] for g in glances) for axis in (0, 1))
+    views = torch.zeros(len(glances), 3, rows, cols, dtype=torch.uint8)
+    tissue = torch.zeros(len(glances), rows, cols, dtype=torch.bool)
+    for view, mask, glance in zip(views, tissue, glances, strict=True):
+        height, width = glance.tissue.shape
+        view[:, :height, :width] = torch.from_numpy(glance.pixels).permute(2, 0, 1)
+        mask[:height, :width] = torch.from_numpy(glance.tissue)
+    return views.to(device), tissue.to(device)

@@ -1,0 +1,185 @@
+"""One file that holds everything needed to predict: weights, and what they are weights of.
+
+The file is safetensors: a JSON header and plain numbers, so that loading executes nothing. The
+header's metadata carries the networks' names, the classes, and the scales of view and tiles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import saccade
+from saccade.models.attention_sampling import AttentionSampling
+from saccade.models.build import build_model
+from saccade.pipeline.config import ModelConfig, RunConfig, TilesConfig, ViewConfig
+from saccade.pipeline.errors import ConfigError, ModelFileError
+from saccade.pipeline.files import atomic_path
+
+_FORMAT = "saccade-attention-sampling"
+_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a model is, apart from its weights.
+
+    Attributes:
+        classes: names, in the order of the logits.
+        view: scale of the glance.
+        tiles: number, size and scale of the tiles.
+        model: the networks.
+        finest_mpp: of the thumbnails the view is made from.
+        code: version of Saccade that wrote it.
+        training: what is worth knowing of the training: epoch, validation metrics, data.
+    """
+
+    classes: tuple[str, ...]
+    view: ViewConfig
+    tiles: TilesConfig
+    model: ModelConfig
+    finest_mpp: float
+    code: str = saccade.__version__
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, classes: tuple[str, ...], training: Mapping[str, Any] | None = None
+    ) -> ModelCard:
+        """Card of a model trained with `config`."""
+        # Where the encoder's first weights came from no longer matters: the file holds its own.
+        model = dataclasses.replace(config.model, pretrained=False, weights=None)
+        return cls(
+            classes=classes,
+            view=config.view,
+            tiles=config.tiles,
+            model=model,
+            finest_mpp=config.pyramid.finest_mpp,
+            training=training or {},
+        )
+
+    def build(self) -> AttentionSampling:
+        """The networks, with fresh weights."""
+        return build_model(
+            attention=self.model.attention,
+            encoder=self.model.encoder,
+            classes=len(self.classes),
+            smooth=self.model.smooth,
+            unit_features=self.model.unit_features,
+        )
+
+
+def save_model(path: Path, model: AttentionSampling, card: ModelCard) -> None:
+    """Write the model file; it appears whole or not at all."""
+    header = {"format": _FORMAT, "version": _FORMAT_VERSION, **dataclasses.asdict(card)}
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    with atomic_path(path) as partial:
+        save_file(weights, partial, metadata={"saccade": json.dumps(header)})
+
+
+def load_model(path: Path, device: str = "cpu") -> tuple[AttentionSampling, ModelCard]:
+    """Read a model file; the model is in evaluation mode.
+
+    Raises:
+        ModelFileError: if the file is missing, is no model of Saccade's, or is of a newer format.
+    """
+    card = read_card(path)
+    try:
+        model = card.build()
+        model.load_state_dict(_read_weights(path))
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelFileError(
+            f"{path.name}: its weights do not fit its networks ({reason})."
+        ) from error
+    return model.to(device).eval(), card
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read what a model file says of itself.
+
+    Raises:
+        ModelFileError: if the file is missing, is no model of Saccade's, or is of a newer format.
+    """
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: there is no such file; wanted a model that `saccade train` wrote."
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["saccade"])
+        if header.pop("format") != _FORMAT:
+            raise KeyError("format")
+        format_version = header.pop("version")
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ModelFileError(
+            f"{path.name}: is not a model that `saccade train` wrote; wanted its model.safetensors."
+        ) from error
+    if format_version > _FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path.name}: has model format {format_version}, this Saccade ({saccade.__version__}) "
+            f"reads up to {_FORMAT_VERSION}; upgrade Saccade."
+        )
+    return _card(path.name, header)
+
+
+def weights_hash(path: Path) -> str:
+    """`sha256:...` of the model file's bytes."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def load_encoder_weights(path: Path) -> dict[str, Tensor]:
+    """Read encoder weights: .safetensors, or a .pt/.bin file of plain tensors.
+
+    Raises:
+        ModelFileError: if the file is missing, or holds anything but named tensors; such a file
+            is refused unexecuted.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: there is no such file; wanted local encoder weights.")
+    try:
+        if path.suffix == ".safetensors":
+            return _read_weights(path)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip and runtime errors alike for bad files
+        reason = str(error).splitlines()[0]
+        raise ModelFileError(f"{path.name}: cannot be read as weights ({reason}).") from error
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise ModelFileError(f"{path.name}: holds no plain dictionary of tensors (a state_dict).")
+    return weights
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = load_file(path)
+    return weights
+
+
+def _card(name: str, header: dict[str, Any]) -> ModelCard:
+    try:
+        return ModelCard(
+            classes=tuple(header["classes"]),
+            view=ViewConfig(**header["view"]),
+            tiles=TilesConfig(**header["tiles"]),
+            model=ModelConfig(**header["model"]),
+            finest_mpp=float(header["finest_mpp"]),
+            code=str(header["code"]),
+            training=dict(header["training"]),
+        )
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise ModelFileError(
+            f"{name}: its description is incomplete or damaged ({error})."
+        ) from error

@@ -1,0 +1,113 @@
+"""The journey of one slide: from its file to a prediction, a heatmap, and the tiles behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from saccade.pipeline.config import PyramidConfig
+from saccade.pipeline.errors import ConfigError
+from saccade.pipeline.files import write_json
+from saccade.pipeline.glance import glance_at
+from saccade.pipeline.lock import exclusive
+from saccade.pipeline.look import Subject
+from saccade.pipeline.model_file import load_model, weights_hash
+from saccade.pipeline.prediction import predict_subject
+from saccade.pipeline.reading import SlideRef, TileReader
+from saccade.pipeline.record import Record, Stopwatch
+from saccade.pipeline.results import RECORD, write_results
+from saccade.pipeline.seeds import generator_for
+from saccade.pipeline.thumbnails import ensure_pyramid
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """What a prediction can be told beside slide, model and folder.
+
+    Attributes:
+        tiles: tiles to read; as many as in training if None.
+        seed: of the draw. The same slide, model, tiles and seed give the same prediction.
+        device: cpu, cuda, cuda:1.
+        workers: threads that read.
+        force: predict again even if the folder holds this very prediction.
+    """
+
+    tiles: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    workers: int = 2
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tiles is not None and self.tiles < 1:
+            raise ConfigError(f"tiles must be at least 1, got {self.tiles}.")
+
+
+def predict_slide(
+    slide_ref: SlideRef,
+    model_path: Path,
+    out: Path,
+    options: PredictOptions,
+    *,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> bool:
+    """Predict one slide and write everything there is to see of it into `out`.
+
+    A pyramid of this slide that lies in `out` is used, else one is built there.
+
+    Args:
+        slide_ref: the slide.
+        model_path: that `train` wrote.
+        out: folder of results.
+        options: tiles, seed, device.
+        name: of the slide; its file's name without suffix if not given.
+        progress: called with (done, all) while the pyramid is built.
+
+    Returns:
+        Whether anything had to be done: False if `out` holds this very prediction already.
+
+    Raises:
+        SlideError: if the slide cannot be read, has no mpp or no tissue.
+        ModelFileError: if the model cannot be read.
+        ResultsError: if another process is writing to `out`.
+    """
+    watch = Stopwatch()
+    with slide_ref.open() as slide, exclusive(out):
+        record = Record(
+            step="predict",
+            inputs={
+                "slide": slide.content_hash,
+                "slide_mpp": slide.mpp,
+                "model": weights_hash(model_path),
+                "tiles": options.tiles,
+                "seed": options.seed,
+                "device": torch.device(options.device).type,
+            },
+        )
+        if record.matches(out / RECORD) and not options.force:
+            return False
+        model, card = load_model(model_path, options.device)
+        pyramid = ensure_pyramid(
+            slide,
+            out / "pyramid.zarr",
+            PyramidConfig(finest_mpp=card.finest_mpp),
+            progress=progress,
+        )
+        name = name or slide.name
+        glance = glance_at(pyramid, card.view, stride=model.attention.stride, name=name)
+        subject = Subject(name, slide_ref, glance, slide.mpp)
+        tiles = replace(card.tiles, per_slide=options.tiles or card.tiles.per_slide)
+        with TileReader(size_px=tiles.size_px, mpp=tiles.mpp, workers=options.workers) as reader:
+            prediction = predict_subject(
+                model, subject, card.classes, reader, tiles, generator_for("predict", options.seed)
+            )
+        write_results(out, name, slide, pyramid, prediction, encoder=card.model.encoder)
+        cost = watch.cost(tiles_read=len(prediction.places))
+        write_json(out / RECORD, Record(record.step, record.inputs, cost).as_dict())
+        return True

@@ -1,0 +1,128 @@
+"""The files that a prediction leaves in a slide's folder.
+
+prediction.json    label, probabilities, tiles and pixels read
+attention.ome.tif  heatmap with physical pixel size
+attention.geojson  the tiles that were read, as QuPath tile objects
+tiles.csv          every tile that was read: place, probability, weight, evidence
+features.h5        features and places of the tiles, as CLAM and TRIDENT lay them out
+attention.png      thumbnail, heatmap, tiles and the strongest of them, for a person
+record.json        what ran; written last, so that its presence says that the rest is there
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.pipeline.export.features import write_features_h5
+from saccade.pipeline.export.geojson import write_tiles_geojson
+from saccade.pipeline.export.ometiff import write_heatmap
+from saccade.pipeline.export.picture import Overview, draw_overview
+from saccade.pipeline.export.tables import write_tiles_csv
+from saccade.pipeline.files import write_json
+from saccade.pipeline.prediction import Prediction
+from saccade.tiling import Slide
+from saccade.tiling.pyramid_view import Pyramid
+
+RECORD = "record.json"
+ATTENTION = (
+    "Attention of Saccade over the slide: the chance of each cell to be drawn first; sums to 1 "
+    "over the slide, 0 outside the tissue. Research use only."
+)
+THUMBNAIL_PX = 2048  # longest side of the thumbnail in the overview
+STRONGEST = 6  # tiles shown beside the overview
+
+
+def write_results(
+    out: Path, name: str, slide: Slide, pyramid: Pyramid, prediction: Prediction, *, encoder: str
+) -> None:
+    """Write all files of a prediction but its record."""
+    columns = tile_columns(prediction)
+    write_tiles_csv(out / "tiles.csv", prediction.places, columns, grid=prediction.grid)
+    write_tiles_geojson(
+        out / "attention.geojson", prediction.places, columns, slide_id=slide.content_hash
+    )
+    write_heatmap(
+        out / "attention.ome.tif",
+        prediction.attention,
+        prediction.grid,
+        slide_mpp=slide.mpp,
+        channel_names=["attention"],
+        name=f"{name} attention",
+        description=ATTENTION,
+    )
+    write_features_h5(
+        out / "features.h5", prediction.features, prediction.places, slide, encoder=encoder
+    )
+    draw_overview(out / "attention.png", _overview(name, slide, pyramid, prediction))
+    write_json(out / "prediction.json", _summary(name, slide, prediction))
+
+
+def tile_columns(prediction: Prediction) -> dict[str, NDArray[Any]]:
+    """What is known of each tile, by name: its weight, its evidence for each class, its rank."""
+    evidence = {
+        f"evidence_{name}": prediction.evidence[:, i] for i, name in enumerate(prediction.classes)
+    }
+    rank = np.empty(len(prediction.weight), np.int64)
+    rank[prediction.strongest_first] = np.arange(1, len(rank) + 1)
+    return {"weight": prediction.weight, **evidence, "rank": rank}
+
+
+def _summary(name: str, slide: Slide, prediction: Prediction) -> dict[str, Any]:
+    width, height = slide.size_l0
+    side, mpp = prediction.places.side_l0, slide.mpp
+    cell = prediction.grid.cell_l0
+    return {
+        "slide": name,
+        "content_hash": slide.content_hash,
+        "bounds_l0": slide.info.bounds_l0,
+        "label": prediction.classes[prediction.predicted],
+        "probabilities": {
+            each: float(p)
+            for each, p in zip(prediction.classes, prediction.probabilities, strict=True)
+        },
+        "tiles_read": len(prediction.places),
+        # Overlaps count twice: this is what was read, not what was covered.
+        "share_of_level_0_read": len(prediction.places) * side[0] * side[1] / (width * height),
+        "tissue_mm2": float(prediction.valid.sum() * cell[0] * mpp[0] * cell[1] * mpp[1] / 1e6),
+        "slide_mpp": mpp,
+        "cell_l0": cell,
+        "attention": ATTENTION,
+        "note": "Research use only.",
+    }
+
+
+def _thumbnail_level(pyramid: Pyramid) -> int:
+    """The finest level that a page can show."""
+    fits = (i for i, level in enumerate(pyramid.levels) if max(level.shape) <= THUMBNAIL_PX)
+    return next(fits, len(pyramid.levels) - 1)
+
+
+def _overview(name: str, slide: Slide, pyramid: Pyramid, prediction: Prediction) -> Overview:
+    order = prediction.strongest_first
+    mpp, places, grid = np.array(slide.mpp), prediction.places, prediction.grid
+    corners_um = places.corners_l0[order] * mpp
+    sides_um = np.broadcast_to(np.array(places.side_l0) * mpp, corners_um.shape)
+    thumbnail = pyramid.read(_thumbnail_level(pyramid))
+    width, height = slide.size_l0
+    strongest = order[:STRONGEST]
+    return Overview(
+        thumbnail=thumbnail,
+        thumbnail_mpp=(width * mpp[0] / thumbnail.shape[1], height * mpp[1] / thumbnail.shape[0]),
+        attention=prediction.attention,
+        cell_um=(grid.cell_l0[0] * mpp[0], grid.cell_l0[1] * mpp[1]),
+        tissue=prediction.valid,
+        boxes_um=np.concatenate([corners_um, sides_um], axis=1),
+        title=name,
+        subtitle="   ".join(
+            f"{each} {p:.1%}"
+            for each, p in zip(prediction.classes, prediction.probabilities, strict=True)
+        ),
+        tiles=prediction.tiles[strongest],
+        tile_notes=tuple(
+            f"evidence {prediction.evidence[i, prediction.predicted]:+.2f}" for i in strongest
+        ),
+    )

@@ -1,0 +1,36 @@
+"""Per slide: pyramid; once: train; per slide: predict, export; once: a summary table."""
+
+from snakemake.utils import min_version, validate
+
+from saccade.pipeline.workflow import Cohort
+
+min_version("9.0")
+
+
+# Inert unless asked for by --software-deployment-method apptainer.
+container: "docker://saccade:0.1.0"
+
+
+validate(config, "../schemas/config.schema.yaml")
+# A mistake in the sheet or in the run's settings stops here, before the first job.
+COHORT = Cohort.load(config)
+RESULTS = config["results"]
+MODEL = COHORT.model
+
+
+localrules:
+    all,
+
+
+wildcard_constraints:
+    slide="|".join(COHORT.pattern),
+
+
+rule all:
+    input:
+        f"{RESULTS}/summary.csv",
+        expand(f"{RESULTS}/{{slide}}/qupath/attention.geojson", slide=COHORT.predicted),
+
+
+include: "slides.smk"
+include: "training.smk"

@@ -1,0 +1,76 @@
+rule pyramid:
+    """Thumbnails and tissue mask of one slide."""
+    input:
+        lambda wildcards: COHORT.paths[wildcards.slide],
+    output:
+        directory(f"{RESULTS}/{{slide}}/pyramid.zarr"),
+    log:
+        f"{RESULTS}/logs/pyramid/{{slide}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pyramid/{{slide}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        out=lambda wildcards, output: COHORT.folder(output[0]),
+        mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
+        finest=COHORT.run.pyramid.finest_mpp,
+    shell:
+        "saccade pyramid {input:q} --out {params.out:q} --finest-mpp {params.finest}"
+        " --workers {threads} {params.mpp} 2> {log:q}"
+
+
+rule predict:
+    """One slide: label, heatmap, and the tiles that were read."""
+    input:
+        slide=lambda wildcards: COHORT.paths[wildcards.slide],
+        pyramid=f"{RESULTS}/{{slide}}/pyramid.zarr",
+        model=MODEL,
+    output:
+        record=f"{RESULTS}/{{slide}}/record.json",
+        prediction=f"{RESULTS}/{{slide}}/prediction.json",
+        tiles=f"{RESULTS}/{{slide}}/tiles.csv",
+        geojson=f"{RESULTS}/{{slide}}/attention.geojson",
+        heatmap=f"{RESULTS}/{{slide}}/attention.ome.tif",
+        picture=f"{RESULTS}/{{slide}}/attention.png",
+        features=f"{RESULTS}/{{slide}}/features.h5",
+    log:
+        f"{RESULTS}/logs/predict/{{slide}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict/{{slide}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        gpu=COHORT.gpu,
+    params:
+        out=lambda wildcards, output: COHORT.folder(output.record),
+        mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
+        device=config["device"],
+        seed=config["seed"],
+    shell:
+        "saccade predict {input.slide:q} --model {input.model:q} --out {params.out:q}"
+        " --device {params.device} --seed {params.seed} --workers {threads} --force"
+        " {params.mpp} 2> {log:q}"
+
+
+rule export:
+    """One slide's results as QuPath opens them."""
+    input:
+        record=f"{RESULTS}/{{slide}}/record.json",
+        geojson=f"{RESULTS}/{{slide}}/attention.geojson",
+        heatmap=f"{RESULTS}/{{slide}}/attention.ome.tif",
+    output:
+        f"{RESULTS}/{{slide}}/qupath/attention.geojson",
+        f"{RESULTS}/{{slide}}/qupath/attention.ome.tif",
+        f"{RESULTS}/{{slide}}/qupath/open_in_qupath.groovy",
+    log:
+        f"{RESULTS}/logs/export/{{slide}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/export/{{slide}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        folder=lambda wildcards, input: COHORT.folder(input.record),
+    shell:
+        "saccade export {params.folder:q} --to qupath 2> {log:q}"

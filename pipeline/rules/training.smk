@@ -1,0 +1,50 @@
+rule train:
+    """Attention and features together, from one label a slide."""
+    input:
+        sheet=config["slides"],
+        run=config["run"],
+        slides=[COHORT.paths[slide] for slide in COHORT.trained],
+        pyramids=expand(f"{RESULTS}/{{slide}}/pyramid.zarr", slide=COHORT.trained),
+    output:
+        model=f"{RESULTS}/model/model.safetensors",
+        last=f"{RESULTS}/model/last.safetensors",
+        metrics=f"{RESULTS}/model/metrics.jsonl",
+        record=f"{RESULTS}/model/record.json",
+    log:
+        f"{RESULTS}/logs/train.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train.tsv"
+    threads: 64
+    resources:
+        mem_mb=8000,
+        gpu=COHORT.gpu,
+    params:
+        out=lambda wildcards, output: COHORT.folder(output.model),
+        pyramids=RESULTS,
+        device=config["device"],
+    shell:
+        "saccade train {input.run:q} --slides {input.sheet:q} --out {params.out:q}"
+        " --pyramids {params.pyramids:q} --device {params.device} 2> {log:q}"
+
+
+rule evaluate:
+    """All predictions in one table, and how good they are."""
+    input:
+        sheet=config["slides"],
+        predictions=expand(f"{RESULTS}/{{slide}}/prediction.json", slide=COHORT.predicted),
+    output:
+        table=f"{RESULTS}/summary.csv",
+        metrics=f"{RESULTS}/metrics.json",
+    log:
+        f"{RESULTS}/logs/evaluate.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        results=RESULTS,
+        split=COHORT.split_flag,
+    shell:
+        "saccade evaluate {params.results:q} --slides {input.sheet:q} --out {params.results:q}"
+        " {params.split} 2> {log:q}"

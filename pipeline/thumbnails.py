@@ -1,0 +1,61 @@
+"""A slide's pyramid: the one that lies there if it is of this slide, else a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from saccade.pipeline.config import PyramidConfig
+from saccade.pipeline.lock import exclusive
+from saccade.tiling import Slide, open_slide
+from saccade.tiling.pyramid import build_pyramid
+from saccade.tiling.pyramid_view import Pyramid
+
+Progress = Callable[[int, int], None]
+
+
+def make_thumbnails(
+    path: Path,
+    out: Path,
+    config: PyramidConfig,
+    *,
+    mpp: float | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> tuple[Path, bool]:
+    """Make `out/pyramid.zarr` of the slide at `path`, unless it lies there already.
+
+    Returns:
+        Where it is, and whether it had to be built.
+
+    Raises:
+        SlideError: if the slide cannot be read or has no mpp, or something else lies there.
+        ResultsError: if another process is writing to `out`.
+    """
+    target = out / "pyramid.zarr"
+    with open_slide(path, mpp=mpp) as slide, exclusive(out):
+        if is_up_to_date(slide, target, config):
+            return target, False
+        build_pyramid(
+            slide, target, finest_mpp=config.finest_mpp, workers=workers, progress=progress
+        )
+        return target, True
+
+
+def ensure_pyramid(
+    slide: Slide, path: Path, config: PyramidConfig, *, progress: Progress | None = None
+) -> Pyramid:
+    """Return the pyramid at `path`, building it if it is missing or of another slide or scale.
+
+    Raises:
+        PyramidError: if something that is no pyramid lies at `path`.
+        MissingMppError: if the slide's mpp is not known.
+    """
+    if is_up_to_date(slide, path, config):
+        return Pyramid.open(path)
+    return build_pyramid(slide, path, finest_mpp=config.finest_mpp, progress=progress)
+
+
+def is_up_to_date(slide: Slide, path: Path, config: PyramidConfig) -> bool:
+    """Whether the pyramid at `path` is of this slide, at this scale, by this code."""
+    return path.exists() and Pyramid.open(path).matches(slide, finest_mpp=config.finest_mpp)

@@ -1,0 +1,180 @@
+"""Training: attention and features together, from one label a slide.
+
+A run's folder holds `model.safetensors` (the best epoch by validation loss; the last one where no
+slide has split `val`), `last.safetensors`, `metrics.jsonl` (a line an epoch), `record.json`, and
+`checkpoint.pt`, from which the next call goes on: randomness hangs on (seed, epoch, slide), so a
+resumed run ends with the weights of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from saccade.models.attention_sampling import AttentionSampling
+from saccade.models.build import build_model
+from saccade.pipeline.checkpoint import RunState, load_checkpoint, save_checkpoint
+from saccade.pipeline.cohort import Cohort, load_cohort
+from saccade.pipeline.config import RunConfig
+from saccade.pipeline.files import atomic_path, write_json
+from saccade.pipeline.fit import Bench, class_weights, train_epoch, validate
+from saccade.pipeline.lock import exclusive
+from saccade.pipeline.model_file import ModelCard, load_encoder_weights, save_model
+from saccade.pipeline.reading import TileReader
+from saccade.pipeline.record import Record, Stopwatch
+from saccade.pipeline.seeds import seed_for
+from saccade.pipeline.sheet import SheetRow, classes_of
+from saccade.pipeline.yaml_config import config_dict
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """Where the model is, its metrics by epoch, and the slides that could not be used, by name."""
+
+    model: Path
+    history: list[dict[str, Any]]
+    failures: dict[str, str]
+
+
+def train(
+    config: RunConfig,
+    rows: Sequence[SheetRow],
+    out: Path,
+    *,
+    pyramids: Path | None = None,
+    device: str = "cpu",
+    report: Report = lambda _: None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainingResult:
+    """Train on the slides of split `train`; choose the epoch by those of split `val`.
+
+    Args:
+        config: all settings.
+        rows: the sample sheet.
+        out: folder of the run; a run that was cut off there goes on.
+        pyramids: folder that holds `<slide>/pyramid.zarr`; missing ones are built there.
+            `out` if not given.
+        device: cpu, cuda, cuda:1.
+        report: called with the metrics of each epoch.
+        progress: called with (done, all) while slides are opened.
+
+    Raises:
+        SheetError: if the sheet has too few usable slides.
+        ResultsError: if `out` holds another run, or another process is at work there.
+        ModelFileError: if the encoder's weights cannot be read.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with exclusive(out):
+        watch = Stopwatch()
+        classes = classes_of(rows)
+        model = _fresh_model(config, len(classes)).to(device)
+        cohort = load_cohort(
+            rows, classes, pyramids or out, config, stride=model.attention.stride, progress=progress
+        )
+        record = _record(config, classes, cohort, device)
+        with TileReader(
+            size_px=config.tiles.size_px, mpp=config.tiles.mpp, workers=config.training.workers
+        ) as reader:
+            state = _fit(
+                _bench(config, model, cohort, reader), cohort, classes, out, record, report
+            )
+        tiles = sum(line["train"]["tiles_read"] for line in state.history)
+        write_json(
+            out / "record.json",
+            Record(record.step, record.inputs, watch.cost(tiles_read=tiles)).as_dict(),
+        )
+        failures = cohort.failures | state.failures
+        return TrainingResult(out / "model.safetensors", state.history, failures)
+
+
+def _fresh_model(config: RunConfig, classes: int) -> AttentionSampling:
+    torch.manual_seed(seed_for("initialisation", config.training.seed))
+    weights = config.model.weights
+    return build_model(
+        attention=config.model.attention,
+        encoder=config.model.encoder,
+        classes=classes,
+        smooth=config.model.smooth,
+        unit_features=config.model.unit_features,
+        pretrained=config.model.pretrained,
+        state_dict=None if weights is None else load_encoder_weights(Path(weights)),
+    )
+
+
+def _bench(
+    config: RunConfig, model: AttentionSampling, cohort: Cohort, reader: TileReader
+) -> Bench:
+    settings = config.training
+    device = next(model.parameters()).device
+    labels = [example.label for example in cohort.train]
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    weights = class_weights(labels, max(labels) + 1, settings.class_weights).to(device)
+    return Bench(config, model, optimizer, reader, weights)
+
+
+def _record(config: RunConfig, classes: Sequence[str], cohort: Cohort, device: str) -> Record:
+    return Record(
+        step="train",
+        inputs={
+            "config": config_dict(config),
+            "classes": list(classes),
+            "train": {e.subject.name: classes[e.label] for e in cohort.train},
+            "val": {e.subject.name: classes[e.label] for e in cohort.val},
+            "slides": cohort.hashes,
+            "device": torch.device(device).type,
+        },
+    )
+
+
+def _fit(
+    bench: Bench,
+    cohort: Cohort,
+    classes: tuple[str, ...],
+    out: Path,
+    record: Record,
+    report: Report,
+) -> RunState:
+    """Run the epochs that are still to run, keeping the best model and the last."""
+    inputs = json.dumps([record.inputs, record.code], sort_keys=True)
+    checkpoint = out / "checkpoint.pt"
+    state = load_checkpoint(checkpoint, bench.model, bench.optimizer, inputs)
+    bench.failures.update(state.failures)
+    while not _finished(state, bench.config):
+        metrics = train_epoch(bench, cohort.train, state.epoch)
+        val = validate(bench, cohort.val)
+        line = {"epoch": state.epoch + 1, "train": metrics, "val": val}
+        state.epoch += 1
+        state.history.append(line)
+        state.failures = dict(bench.failures)
+        card = ModelCard.of(bench.config, classes, training=line)
+        loss = val.get("loss")
+        if loss is None or state.best_loss is None or loss < state.best_loss:
+            state.best_loss, state.best_epoch = loss, state.epoch
+            save_model(out / "model.safetensors", bench.model, card)
+        save_model(out / "last.safetensors", bench.model, card)
+        _write_history(out / "metrics.jsonl", state.history)
+        # Last, so that a run killed before this line repeats the epoch and writes the same again.
+        save_checkpoint(checkpoint, state, bench.model, bench.optimizer, inputs)
+        report(line)
+    return state
+
+
+def _write_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
+    with atomic_path(path) as partial:
+        partial.write_text("".join(json.dumps(line) + "\n" for line in history))
+
+
+def _finished(state: RunState, config: RunConfig) -> bool:
+    patience = config.training.early_stopping
+    if patience and state.best_loss is not None and state.epoch - state.best_epoch >= patience:
+        return True
+    return state.epoch >= config.training.epochs

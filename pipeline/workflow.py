@@ -1,0 +1,108 @@
+"""What the Snakefile needs to know of a cohort: checked before the first job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saccade.pipeline.config import RunConfig
+from saccade.pipeline.errors import SheetError
+from saccade.pipeline.sheet import SheetRow, classes_of, of_split, read_sheet
+from saccade.pipeline.yaml_config import load_config
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """The slides of a workflow, and what is done with each.
+
+    Attributes:
+        rows: of the sample sheet.
+        run: settings of pyramid, view, tiles, model and training.
+        settings: the workflow's own config, checked and with its defaults.
+    """
+
+    rows: tuple[SheetRow, ...]
+    run: RunConfig
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, settings: Mapping[str, Any]) -> Cohort:
+        """Read the sheet and the run's settings that the workflow's config names.
+
+        Raises:
+            InputError: if either says something that cannot be, or a slide's file is missing.
+        """
+        cohort = cls(
+            tuple(read_sheet(Path(settings["slides"]))),
+            load_config(Path(settings["run"])),
+            settings,
+        )
+        cohort._check()
+        return cohort
+
+    def _check(self) -> None:
+        lost = [str(row.path) for row in self.rows if not row.path.exists()]
+        if lost:
+            raise SheetError(
+                f"{self.settings['slides']}: {len(lost)} of {len(self.rows)} slides are not where "
+                f"the sheet says, the first is {lost[0]}."
+            )
+        if not self.settings["model"]:
+            of_split(self.rows, "train")
+            if len(classes_of(self.rows)) < 2:
+                raise SheetError(
+                    f"{self.settings['slides']}: training wants at least two different labels."
+                )
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Each slide's file."""
+        return {row.slide: str(row.path) for row in self.rows}
+
+    @property
+    def pattern(self) -> list[str]:
+        """What the wildcard `slide` may be."""
+        return [re.escape(row.slide) for row in self.rows]
+
+    @property
+    def trained(self) -> list[str]:
+        """Slides that training sees."""
+        return [row.slide for row in self.rows if row.label and row.split in ("train", "val")]
+
+    @property
+    def predicted(self) -> list[str]:
+        """Slides that are predicted."""
+        return [row.slide for row in of_split(self.rows, self._split)]
+
+    @property
+    def _split(self) -> str | None:
+        split: str = self.settings["predict"]
+        return None if split == "all" else split
+
+    @property
+    def split_flag(self) -> str:
+        """For `saccade evaluate`."""
+        return f"--split {self._split}" if self._split else ""
+
+    @property
+    def model(self) -> str:
+        """The model that predicts."""
+        return self.settings["model"] or f"{self.settings['results']}/model/model.safetensors"
+
+    @property
+    def gpu(self) -> int:
+        """GPUs that a job of a network asks for."""
+        return int(self.settings["gpu"])
+
+    def mpp_flag(self, slide: str) -> str:
+        """For commands that open the slide."""
+        (mpp,) = (row.mpp for row in self.rows if row.slide == slide)
+        return "" if mpp is None else f"--mpp {mpp}"
+
+    @staticmethod
+    def folder(path: str) -> str:
+        """The folder a file lies in."""
+        return str(Path(path).parent)

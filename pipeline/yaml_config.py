@@ -1,0 +1,117 @@
+"""Reading settings from YAML into dataclasses, with the line of every mistake.
+
+The file is parsed to plain nodes only; no tag of it is ever turned into an object.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from saccade.pipeline.config import RunConfig
+from saccade.pipeline.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a run's settings; what the file leaves out keeps its default.
+
+    Raises:
+        ConfigError: for a file that is missing or no YAML, an unknown key, a value of the wrong
+            type, or an impossible value; the message names the line and what is known.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
+    return parse_config(text, name=path.name)
+
+
+def parse_config(text: str, *, name: str = "config") -> RunConfig:
+    """Read settings from YAML text; `name` stands for the file in messages."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: is not YAML ({' '.join(str(error).split())}).") from error
+    return RunConfig() if node is None else _build(RunConfig, node, name, prefix="")
+
+
+def config_dict(config: Any) -> dict[str, Any]:
+    """The settings as plain values, for records and model files."""
+    return dataclasses.asdict(config)
+
+
+def _build(kind: type[T], node: yaml.Node, name: str, *, prefix: str) -> T:
+    if not isinstance(node, yaml.MappingNode):
+        where = prefix.rstrip(".") or "the file"
+        raise ConfigError(f"{_at(name, node)}: {where} must be a mapping of settings.")
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = str(key_node.value)
+        if key not in hints:
+            known = ", ".join(f"{prefix}{each}" for each in sorted(hints))
+            raise ConfigError(
+                f"{_at(name, key_node)}: unknown key {prefix}{key}; known here: {known}."
+            )
+        if key in values:
+            raise ConfigError(f"{_at(name, key_node)}: {prefix}{key} is given twice.")
+        values[key] = _value(hints[key], value_node, name, f"{prefix}{key}")
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{_at(name, node)}: {error}") from error
+
+
+def _value(hint: Any, node: yaml.Node, name: str, key: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast("type[Any]", hint), node, name, prefix=f"{key}.")
+    value = _plain(node)
+    for kind in _alternatives(hint):
+        if typing.get_origin(kind) is typing.Literal and value in typing.get_args(kind):
+            return value
+        if kind is float and type(value) in (int, float):
+            return float(value)
+        if type(value) is kind:
+            return value
+    raise ConfigError(f"{_at(name, node)}: {key} must be {_wanted(hint)}, found {value!r}.")
+
+
+def _plain(node: yaml.Node) -> Any:
+    # PyYAML reads 1e-3 as text, since YAML 1.1 wants 1.0e-3; people write 1e-3.
+    loader = yaml.SafeLoader("")
+    try:
+        value = loader.construct_object(node, deep=True)
+    except yaml.constructor.ConstructorError:
+        return node.tag  # a tag that asks for an object: no value here is one, so it is refused
+    if isinstance(node, yaml.ScalarNode) and node.style is None and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _wanted(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    parts = []
+    for kind in _alternatives(hint):
+        if typing.get_origin(kind) is typing.Literal:
+            parts.append("one of " + ", ".join(map(str, typing.get_args(kind))))
+        else:
+            parts.append("nothing" if kind is type(None) else names[kind])
+    return " or ".join(parts)
+
+
+def _at(name: str, node: yaml.Node) -> str:
+    return f"{name}, line {node.start_mark.line + 1}"

@@ -1,0 +1,59 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from saccade.pipeline.config import RunConfig, TilesConfig
+from saccade.pipeline.errors import ConfigError
+from saccade.pipeline.yaml_config import load_config, parse_config
+
+
+def test_an_empty_file_means_all_defaults() -> None:
+    assert parse_config("") == RunConfig()
+
+
+def test_what_is_left_out_keeps_its_default() -> None:
+    config = parse_config("tiles:\n  per_slide: 5\n")
+
+    assert config.tiles == TilesConfig(per_slide=5)
+    assert config.view == RunConfig().view
+
+
+def test_numbers_are_read_as_people_write_them() -> None:
+    config = parse_config("training: {learning_rate: 1e-4, weight_decay: 0}\nview: {mpp: 8}")
+
+    assert config.training.learning_rate == 1e-4
+    assert config.training.weight_decay == 0.0
+    assert config.view.mpp == 8.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tiles:\n  sise_px: 3", "run.yaml, line 2: unknown key tiles.sise_px; known here: "),
+        ("tyles: {}", "line 1: unknown key tyles; known here: model, pyramid, "),
+        ("tiles:\n  size_px: big", "line 2: tiles.size_px must be a whole number, found 'big'"),
+        ("tiles: {size_px: 64.0}", "tiles.size_px must be a whole number, found 64.0"),
+        ("training: {augment: 1}", "training.augment must be true or false, found 1"),
+        ("training: {schedule: step}", "must be one of cosine, constant, found 'step'"),
+        ("tiles:\n\n  per_slide: 0", "line 3: tiles.per_slide must be at least 1, got 0"),
+        ("view: {mpp: -1}", "view.mpp must be positive"),
+        ("view: {mpp: .nan}", "view.mpp must be positive"),
+        ("view: {mpp: .inf}", "view.mpp must be positive"),
+        ("view: 3", "line 1: view must be a mapping of settings"),
+        ("- 1", "the file must be a mapping"),
+        ("view: {mpp: 1, mpp: 2}", "view.mpp is given twice"),
+        ("view: {mpp: [}", "is not YAML"),
+        ("model: {weights: w.pt, pretrained: true}", "exclude each other"),
+        ("model: !!python/object/apply:os.system ['true']", "must be a mapping"),
+        ("tiles: {per_slide: !!python/name:os.system }", "tiles.per_slide"),
+    ],
+)
+def test_mistakes_are_named_with_their_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse_config(text, name="run.yaml")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="run.yaml: cannot be read"):
+        load_config(tmp_path / "run.yaml")

@@ -1,0 +1,1 @@
+../../pipeline/_ns/__init__.py
