@@ -7,6 +7,7 @@ from torch import Tensor
 
 from saccade.models.attention_networks import build_attention
 from saccade.models.attention_sampling import AttentionSampling
+from saccade.models.density import DensityFirst
 from saccade.models.encoders import build_encoder
 
 
@@ -20,6 +21,7 @@ def build_model(
     pretrained: bool = False,
     state_dict: Mapping[str, Tensor] | None = None,
     in_channels: int = 3,
+    density_gain: float = 0.0,
     smooth: float = 1e-5,
     unit_features: bool = True,
 ) -> AttentionSampling:
@@ -34,11 +36,14 @@ def build_model(
         pretrained: fetch the weights of a timm encoder.
         state_dict: weights of a timm encoder at hand.
         in_channels: channels of views and tiles.
+        density_gain: logits of attention per standard deviation of optical density, to begin
+            with (`DensityFirst`); 0 leaves it out.
         smooth: share of the attention that is spread evenly over the valid places.
         unit_features: scale each tile's features to length one, as the paper does.
     """
+    network = build_attention(attention, in_channels=in_channels, **(attention_options or {}))
     return AttentionSampling(
-        attention=build_attention(attention, in_channels=in_channels, **(attention_options or {})),
+        attention=DensityFirst(network, gain=density_gain) if density_gain else network,
         encoder=build_encoder(
             encoder,
             in_channels=in_channels,

@@ -82,6 +82,8 @@ class ModelConfig:
 
     Attributes:
         attention: `paper` (three convolutions) or `residual` (wider view).
+        density_gain: how strongly attention is drawn to dense, dark places before it has learned
+            anything, in logits per standard deviation of optical density; 0 for not at all.
         encoder: `paper`, `compact`, or `timm:NAME` for any timm model.
         pretrained: start a timm encoder from its published weights (fetched by timm's hub).
         weights: local file of encoder weights (.safetensors, or .pt read as plain tensors).
@@ -90,6 +92,7 @@ class ModelConfig:
     """
 
     attention: str = "residual"
+    density_gain: float = 0.0
     encoder: str = "compact"
     pretrained: bool = False
     weights: str | None = None

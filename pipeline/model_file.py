@@ -73,6 +73,7 @@ class ModelCard:
         """The networks, with fresh weights."""
         return build_model(
             attention=self.model.attention,
+            density_gain=self.model.density_gain,
             encoder=self.model.encoder,
             classes=len(self.classes),
             smooth=self.model.smooth,

@@ -99,6 +99,7 @@ def _fresh_model(config: RunConfig, classes: int) -> AttentionSampling:
     weights = config.model.weights
     return build_model(
         attention=config.model.attention,
+        density_gain=config.model.density_gain,
         encoder=config.model.encoder,
         classes=classes,
         smooth=config.model.smooth,
