@@ -1,0 +1,219 @@
+"""Looking at a pyramid: one slide's thumbnails and tissue, at any scale it was built for."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from saccade.tiling.area import area_mean
+from saccade.tiling.errors import PyramidError
+from saccade.tiling.grid import CellGrid
+from saccade.tiling.pyramid_levels import PyramidLevel, PyramidSettings
+from saccade.tiling.slide import Slide
+from saccade.tiling.tissue import TISSUE_VERSION, TissueSettings
+
+PYRAMID_VERSION = 1
+"""Raised whenever the same slide and settings would give other pixels or another layout."""
+
+TISSUE_PATH = "labels/tissue"
+
+_SAME_MPP = 1 + 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A whole slide at one scale.
+
+    Attributes:
+        pixels: uint8 (rows, cols, 3).
+        tissue: float32 (rows, cols), how much of each pixel is tissue.
+        mpp: micrometres per pixel.
+        grid: where the pixels lie on level 0.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+
+    pixels: NDArray[np.uint8]
+    tissue: NDArray[np.float32]
+    mpp: float
+    grid: CellGrid
+
+    def __post_init__(self) -> None:
+        if not self.pixels.shape == (*self.tissue.shape, 3) == (*self.grid.shape, 3):
+            raise ValueError(
+                f"pixels {self.pixels.shape}, tissue {self.tissue.shape} and grid "
+                f"{self.grid.shape} must agree."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Pyramid:
+    """A pyramid on disk; holds facts only, so it travels to other processes freely.
+
+    Attributes:
+        path: the OME-Zarr folder.
+        levels: finest first; each is half the one before.
+        content_hash: of the slide it was made from.
+        size_l0: (width, height) of the slide.
+        mpp_l0: (x, y) micrometres per pixel of the slide.
+        tissue_fraction: how much of the slide is tissue.
+        recipe: settings and versions it was made with.
+    """
+
+    path: Path
+    levels: tuple[PyramidLevel, ...]
+    content_hash: str
+    size_l0: tuple[int, int]
+    mpp_l0: tuple[float, float]
+    tissue_fraction: float
+    recipe: Mapping[str, Any] = field(hash=False)
+
+    @classmethod
+    def open(cls, path: Path) -> Pyramid:
+        """Open a pyramid that `build_pyramid` made.
+
+        Raises:
+            PyramidError: if there is none, or it is damaged.
+        """
+        facts = read_facts(path)
+        try:
+            return cls(
+                path=path,
+                levels=tuple(_open_level(path, number) for number in range(facts["levels"])),
+                content_hash=facts["content_hash"],
+                size_l0=(facts["size_l0"][0], facts["size_l0"][1]),
+                mpp_l0=(facts["mpp_l0"][0], facts["mpp_l0"][1]),
+                tissue_fraction=facts["tissue"]["fraction"],
+                recipe=facts["recipe"],
+            )
+        except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise PyramidError(
+                f"{path}: this pyramid is damaged ({error!r}). Delete it and build it again: "
+                f"saccade pyramid SLIDE --out {path}"
+            ) from error
+
+    def matches(
+        self,
+        slide: Slide,
+        *,
+        finest_mpp: float = 4.0,
+        smallest_px: int = 512,
+        tissue: TissueSettings | None = None,
+    ) -> bool:
+        """Whether `build_pyramid` with these arguments would make the same again."""
+        settings = PyramidSettings(finest_mpp, smallest_px, tissue or TissueSettings())
+        return (
+            self.recipe == recipe_of(settings)
+            and (self.size_l0, self.mpp_l0) == (slide.size_l0, slide.mpp)
+            and self.content_hash == slide.content_hash  # last: it may read the whole file
+        )
+
+    def read(self, level: int) -> NDArray[np.uint8]:
+        """Pixels of a level, (rows, cols, 3)."""
+        return self._rows(level, 0, self.levels[level].shape[0])
+
+    def tissue(self, level: int) -> NDArray[np.bool_]:
+        """Tissue mask of a level, (rows, cols)."""
+        return self._tissue_rows(level, 0, self.levels[level].shape[0]).astype(bool)
+
+    def view(self, mpp: float) -> View:
+        """Show the whole slide at exactly `mpp`, each pixel the mean of the area it covers.
+
+        Pixels that reach beyond the slide show the mean of what is there.
+
+        Raises:
+            PyramidError: if `mpp` is finer than the pyramid.
+            ValueError: if `mpp` is not positive and finite.
+        """
+        if not 0 < mpp < math.inf:
+            raise ValueError(f"mpp must be positive, got {mpp}.")
+        level = self._level_for(mpp)
+        ratio = max(1.0, mpp / self.levels[level].mpp)
+        grid = CellGrid.covering(self.size_l0, (mpp / self.mpp_l0[0], mpp / self.mpp_l0[1]))
+        shape = self.levels[level].shape
+        if math.isclose(ratio, 1, rel_tol=1e-6):
+            pixels, tissue = self.read(level), self.tissue(level).astype(np.float32)
+            return View(pixels, tissue, mpp, grid)
+        mean = area_mean(lambda *rows: self._rows(level, *rows), shape, grid.shape, ratio)
+        tissue = area_mean(lambda *rows: self._tissue_rows(level, *rows), shape, grid.shape, ratio)
+        return View(np.rint(mean).astype(np.uint8), np.clip(tissue, 0, 1), mpp, grid)
+
+    def _level_for(self, mpp: float) -> int:
+        """The level of that scale, else one of at most half its pixel size, as far as there is.
+
+        Pixels only a little smaller than those wanted would blur: each mean would take in, in
+        part, what lies outside its area.
+        """
+        if self.levels[0].mpp > mpp * _SAME_MPP:
+            raise PyramidError(
+                f"{self.path}: a view at {mpp:g} um/px was asked for, but the pyramid begins at "
+                f"{self.levels[0].mpp:g} um/px. Ask for a coarser view, or build the pyramid with "
+                f"finest_mpp={mpp:g}; it can be no finer than the slide, "
+                f"{max(self.mpp_l0):g} um/px."
+            )
+        same = [
+            i for i, level in enumerate(self.levels) if math.isclose(level.mpp, mpp, rel_tol=1e-6)
+        ]
+        finer = [i for i, level in enumerate(self.levels) if level.mpp <= mpp / 2 * _SAME_MPP]
+        return (same or finer or [0])[-1]
+
+    def _rows(self, level: int, first: int, last: int) -> NDArray[np.uint8]:
+        pixels = np.asarray(_open_array(self.path, str(level))[:, first:last], np.uint8)
+        return np.ascontiguousarray(np.moveaxis(pixels, 0, 2))
+
+    def _tissue_rows(self, level: int, first: int, last: int) -> NDArray[np.uint8]:
+        return np.asarray(_open_array(self.path, f"{TISSUE_PATH}/{level}")[first:last], np.uint8)
+
+
+def recipe_of(settings: PyramidSettings) -> dict[str, Any]:
+    """All that the pixels depend on besides the slide; equal recipes give equal pyramids."""
+    return {**asdict(settings), "version": PYRAMID_VERSION, "tissue_version": TISSUE_VERSION}
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a pyramid says about itself.
+
+    Raises:
+        PyramidError: if `path` is no pyramid made by Saccade.
+    """
+    try:
+        document = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        facts = document["attributes"]["saccade"]
+        if facts["kind"] == "pyramid":
+            return dict(facts)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PyramidError(_no_pyramid(path)) from error
+    raise PyramidError(_no_pyramid(path))
+
+
+def _no_pyramid(path: Path) -> str:
+    return (
+        f"{path}: a pyramid made by Saccade was wanted, but there is none. "
+        f"Make it: saccade pyramid SLIDE --out {path}"
+    )
+
+
+def _open_level(path: Path, number: int) -> PyramidLevel:
+    """Shape and mpp as the OME metadata have them."""
+    group = zarr.open_group(path, mode="r")
+    array = _open_array(path, str(number))
+    ome: Any = group.attrs["ome"]
+    dataset = ome["multiscales"][0]["datasets"][number]
+    rows, cols = array.shape[1:]
+    if _open_array(path, f"{TISSUE_PATH}/{number}").shape != (rows, cols):
+        raise ValueError(f"tissue of level {number} differs in shape")
+    return PyramidLevel((rows, cols), dataset["coordinateTransformations"][0]["scale"][-1])
+
+
+def _open_array(path: Path, name: str) -> zarr.Array[Any]:
+    array: zarr.Array[Any] = zarr.open_array(path / name, mode="r")
+    return array
