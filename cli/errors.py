@@ -8,9 +8,6 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-from saccade.pipeline.errors import InputError
-from saccade.tiling.errors import SlideError
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -22,8 +19,16 @@ def input_errors_in_one_line(command: Callable[P, T]) -> Callable[P, T]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return command(*args, **kwargs)
-        except (InputError, SlideError, OSError) as error:
+        except _input_errors() as error:
             typer.secho(f"error: {error}", err=True, fg="red")
             raise typer.Exit(code=1) from error
 
     return guarded
+
+
+def _input_errors() -> tuple[type[Exception], ...]:
+    # Asked for only when something went wrong: the readers that come along would slow `--help`.
+    from saccade.pipeline.errors import InputError
+    from saccade.tiling.errors import SlideError
+
+    return InputError, SlideError, OSError

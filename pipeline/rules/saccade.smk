@@ -1,8 +1,10 @@
 """Per slide: pyramid; once: train; per slide: predict, export; once: a summary table."""
 
+from pathlib import Path
+
 from snakemake.utils import min_version, validate
 
-from saccade.pipeline.workflow import Cohort
+from saccade.pipeline.workflow import Cohort, sheet_table
 
 min_version("9.0")
 
@@ -14,6 +16,7 @@ container: "docker://saccade:0.1.0"
 validate(config, "../schemas/config.schema.yaml")
 # A mistake in the sheet or in the run's settings stops here, before the first job.
 COHORT = Cohort.load(config)
+validate(sheet_table(Path(config["slides"])), "../schemas/slides.schema.yaml")
 RESULTS = config["results"]
 MODEL = COHORT.model
 
