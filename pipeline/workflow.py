@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import SheetError
 from saccade.pipeline.sheet import SheetRow, classes_of, of_split, read_sheet
@@ -106,3 +108,13 @@ class Cohort:
     def folder(path: str) -> str:
         """The folder a file lies in."""
         return str(Path(path).parent)
+
+
+def sheet_table(path: Path) -> pd.DataFrame:
+    """The sample sheet as it stands, for a check against its schema: text, empty cells absent.
+
+    pandas would otherwise make numbers of names such as 001, and nothing of a class called NA.
+    """
+    cells = pd.read_csv(path, dtype=str, keep_default_na=False)
+    stripped = cells.map(str.strip, na_action="ignore")
+    return stripped.replace("", None).dropna(how="all")
