@@ -77,8 +77,9 @@ class PaperAttention(AttentionNetwork):
         valid: Bool[Tensor, "images rows cols"],
     ) -> Float[Tensor, "images rows cols"]:
         """Return a logit for each pixel."""
-        inside = valid[:, None]
-        x = self.standardise(views) * inside
+        x = self.standardise(views)
+        inside = valid[:, None].to(x.dtype)
+        x = x * inside
         x = self.first(x).tanh() * inside
         x = self.second(x).tanh() * inside
         logits: Tensor = self.score(x).squeeze(1)
@@ -118,8 +119,9 @@ class ResidualAttention(AttentionNetwork):
         valid: Bool[Tensor, "images rows cols"],
     ) -> Float[Tensor, "images grid_rows grid_cols"]:
         """Return a logit for each place."""
-        inside = pool_valid(valid, self.stride)[:, None]
-        x = self.stem(self._whole_cells(self.standardise(views) * valid[:, None])) * inside
+        x = self.standardise(views)
+        inside = pool_valid(valid, self.stride)[:, None].to(x.dtype)
+        x = self.stem(self._whole_cells(x * valid[:, None])) * inside
         for block in self.blocks:
             x = block(x, inside)
         logits: Tensor = self.score(x.relu()).squeeze(1)
@@ -141,7 +143,7 @@ class _DilatedBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "images channels rows cols"],
-        inside: Bool[Tensor, "images 1 rows cols"],
+        inside: Float[Tensor, "images 1 rows cols"],
     ) -> Float[Tensor, "images channels rows cols"]:
         seen: Tensor = self.project(self.look(x).relu())
         return x + seen * inside

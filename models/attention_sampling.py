@@ -158,7 +158,7 @@ def mix_with_uniform(
         return log_probs
     offered = log_probs > -torch.inf
     count = offered.flatten(1).sum(dim=1).view(-1, *[1] * (log_probs.ndim - 1))
-    kept = log_probs.masked_fill(~offered, 0) + math.log1p(-share)
+    kept = log_probs + math.log1p(-share)
     even = math.log(share) - count.to(log_probs.dtype).log()
     return torch.logaddexp(kept, even).masked_fill(~offered, -torch.inf)
 
