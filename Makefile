@@ -35,7 +35,7 @@ check: $(STAMP) ## Format, lint, types, import arrows
 	$(BIN)/ruff check .
 	$(BIN)/snakefmt --check Snakefile pipeline/rules
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=typings $(BIN)/lint-imports
 
 format: $(STAMP) ## Mend format and lint where that can be done by machine
 	$(BIN)/ruff format .

@@ -6,3 +6,14 @@
 
 
 include: "pipeline/rules/saccade.smk"
+
+
+localrules:
+    cohort,
+
+
+# Snakemake takes no target from a file that is included.
+rule cohort:
+    default_target: True
+    input:
+        rules.all.input,

@@ -20,7 +20,7 @@ rule train:
         gpu=COHORT.gpu,
     params:
         out=lambda wildcards, output: COHORT.folder(output.model),
-        pyramids=RESULTS,
+        pyramids=lambda wildcards, output: COHORT.folder(COHORT.folder(output.model)),
         device=config["device"],
     shell:
         "saccade train {input.run:q} --slides {input.sheet:q} --out {params.out:q}"
@@ -31,7 +31,9 @@ rule evaluate:
     """All predictions in one table, and how good they are."""
     input:
         sheet=config["slides"],
-        predictions=expand(f"{RESULTS}/{{slide}}/prediction.json", slide=COHORT.predicted),
+        predictions=expand(
+            f"{RESULTS}/{{slide}}/prediction.json", slide=COHORT.predicted
+        ),
     output:
         table=f"{RESULTS}/summary.csv",
         metrics=f"{RESULTS}/metrics.json",
@@ -43,7 +45,7 @@ rule evaluate:
     resources:
         mem_mb=1000,
     params:
-        results=RESULTS,
+        results=lambda wildcards, output: COHORT.folder(output.table),
         split=COHORT.split_flag,
     shell:
         "saccade evaluate {params.results:q} --slides {input.sheet:q} --out {params.results:q}"
