@@ -1,0 +1,302 @@
+"""A slide: where its pixels are, how large they are, and reading any of them at any scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.tiling.errors import MissingMppError
+from saccade.tiling.hashing import array_hash, file_hash
+from saccade.tiling.resample import Box, resample
+
+RGB = NDArray[np.uint8]
+
+_MOST_PIXELS = 2**23  # read at once: 100 MB on the way through, and block edges cost little
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One resolution of a slide; `downsample` is exact, and often not a whole number."""
+
+    width: int
+    height: int
+    downsample: float
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height, self.downsample) <= 0:
+            raise ValueError(f"sizes of a level must be positive, got {self}.")
+
+
+@dataclass(frozen=True, slots=True)
+class SlideInfo:
+    """The facts of a slide that its file records; None where the file says nothing.
+
+    Attributes:
+        levels: finest first; `levels[0].downsample` is 1.
+        mpp: (x, y) micrometres per pixel of level 0.
+        bounds_l0: (x, y, width, height) of the scanned area, where the format records one.
+        background: RGB that the format declares for unscanned area; white where it declares none.
+        reader: which reader opened it: openslide, tiff, ome-zarr, image or array.
+    """
+
+    levels: tuple[Level, ...]
+    reader: str
+    mpp: tuple[float, float] | None = None
+    vendor: str | None = None
+    objective_power: float | None = None
+    bounds_l0: tuple[int, int, int, int] | None = None
+    background: tuple[int, int, int] = (255, 255, 255)
+    icc_profile: bytes | None = None
+    associated_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.levels or abs(self.levels[0].downsample - 1) > 1e-6:
+            raise ValueError(f"levels must begin with the finest, got {self.levels}.")
+        if self.mpp is not None and min(self.mpp) <= 0:
+            raise ValueError(f"mpp must be positive or None, got {self.mpp}.")
+
+
+class Source(Protocol):
+    """What a file format has to offer; everything else `Slide` does once for all formats."""
+
+    info: SlideInfo
+
+    def pitch_px(self, level: int) -> float:
+        """Distance between the positions at which a read may begin, in pixels of the level.
+
+        1 for whole pixels only. OpenSlide begins at any level-0 pixel, hence between the pixels
+        of a level; reading where it can begin saves a second interpolation.
+        """
+
+    def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
+        """Return (height, width, 3) of a level.
+
+        `x_px` and `y_px` are multiples of the pitch. The rectangle lies inside the level; only
+        where the pitch is less than a pixel may it overhang, and shows the background there.
+        """
+
+    def associated_images(self) -> Mapping[str, RGB]:
+        """Label, macro and thumbnail images by name."""
+
+    def close(self) -> None:
+        """Release the file."""
+
+
+class Slide:
+    """An open slide. Made by `open_slide`; travels to another process as its path.
+
+    Frames: `_l0` is level-0 pixels, origin at the top left of the file as OpenSlide sees it.
+
+    Args:
+        source: the format's reader.
+        origin: what `open_slide` was given, so that a worker can open the same slide again.
+        mpp: micrometres per pixel of level 0 that the caller knows better than the file.
+        channels: what `open_slide` was given, for the same reason as `origin`.
+
+    Raises:
+        ValueError: if `mpp` is not positive and finite.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        origin: Path | RGB,
+        mpp: float | None = None,
+        channels: tuple[int, ...] | None = None,
+    ) -> None:
+        if mpp is not None and not 0 < mpp < math.inf:
+            raise ValueError(f"mpp must be a positive number of micrometres, got {mpp}.")
+        self._source = source
+        self._origin = origin
+        self._given_mpp = mpp
+        self._channels = channels
+        self._is_open = True
+        self.info = source.info
+
+    def __reduce__(self) -> tuple[object, ...]:
+        from saccade.tiling.open import reopen  # the opener knows every reader; this module none
+
+        return reopen, (self._origin, self._given_mpp, self._channels)
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file; reading is over then."""
+        if self._is_open:
+            self._is_open = False
+            self._source.close()
+
+    @property
+    def name(self) -> str:
+        """File name, for messages."""
+        return self._origin.name if isinstance(self._origin, Path) else "array"
+
+    @property
+    def path(self) -> Path | None:
+        """Where the slide lies; None for an array in memory."""
+        return self._origin if isinstance(self._origin, Path) else None
+
+    @property
+    def size_l0(self) -> tuple[int, int]:
+        """(width, height) of level 0."""
+        return self.levels[0].width, self.levels[0].height
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Resolutions, finest first."""
+        return self.info.levels
+
+    @property
+    def recorded_mpp(self) -> tuple[float, float] | None:
+        """(x, y) micrometres per pixel of level 0, given or recorded; None if neither."""
+        if self._given_mpp is not None:
+            return self._given_mpp, self._given_mpp
+        return self.info.mpp
+
+    @property
+    def mpp(self) -> tuple[float, float]:
+        """(x, y) micrometres per pixel of level 0.
+
+        Raises:
+            MissingMppError: if neither the file nor the caller said.
+        """
+        if self.recorded_mpp is None:
+            raise MissingMppError(self.name)
+        return self.recorded_mpp
+
+    @cached_property
+    def content_hash(self) -> str:
+        """`sha256:...` of the file's bytes (of the array's, for an array)."""
+        if isinstance(self._origin, Path):
+            return file_hash(self._origin)
+        return array_hash(self._origin)
+
+    def associated_images(self) -> Mapping[str, RGB]:
+        """Label, macro and thumbnail images by name, as far as the file holds them."""
+        return self._source.associated_images()
+
+    def downsample_for(self, mpp: float) -> tuple[float, float]:
+        """(x, y) level-0 pixels that one pixel at `mpp` stands for."""
+        return mpp / self.mpp[0], mpp / self.mpp[1]
+
+    def read(self, x_l0: float, y_l0: float, size_px: int | tuple[int, int], mpp: float) -> RGB:
+        """Read a rectangle at exactly `mpp`.
+
+        The coarsest level that is still fine enough is read and resampled with antialiasing, see
+        `resample`: whole blocks of pixels become their mean, and a read that fits the pixels of a
+        level returns them untouched. Outside the slide the result has the slide's background, and
+        the filter sees it there.
+        Memory is bounded by the result plus about 8 million source pixels, however large the
+        area: larger ones are read in blocks. The same read gives the same pixels in any thread.
+
+        Args:
+            x_l0: left edge, in level-0 pixels; may be fractional or negative.
+            y_l0: top edge, likewise.
+            size_px: (width, height) of the result, or one number for a square.
+            mpp: micrometres per pixel of the result; finer than level 0 enlarges.
+
+        Returns:
+            uint8 (rows, cols, 3).
+
+        Raises:
+            MissingMppError: if the slide's own mpp is not known.
+            UnreadableSlideError: if the pixels cannot be decoded.
+            ValueError: if a size or `mpp` is not positive, or a number is not finite.
+        """
+        size = size_px if isinstance(size_px, tuple) else (size_px, size_px)
+        _refuse_odd_numbers(x_l0, y_l0, size, mpp)
+        scale = self.downsample_for(mpp)
+        level = self.level_for(min(scale))
+        box = Box.around(
+            (x_l0, y_l0), size, scale, self.level_scale(level), self._source.pitch_px(level)
+        )
+        pixels = np.empty((size[1], size[0], 3), np.uint8)
+        self._fill(pixels, level, box if box.area_px <= _MOST_PIXELS else box.divisible())
+        return pixels
+
+    def read_tiles(
+        self, corners_l0: NDArray[np.floating] | NDArray[np.integer], size_px: int, mpp: float
+    ) -> RGB:
+        """Read square tiles; `corners_l0` (n, 2) are their upper-left corners (x, y).
+
+        Returns:
+            uint8 (n, rows, cols, 3), in the order of `corners_l0`.
+        """
+        corners = np.asarray(corners_l0, float).reshape(-1, 2)
+        tiles = np.empty((len(corners), size_px, size_px, 3), np.uint8)
+        for i in np.lexsort(corners.T):  # rows from the top: neighbours share decoded segments
+            tiles[i] = self.read(corners[i, 0], corners[i, 1], size_px, mpp)
+        return tiles
+
+    def peek(self, level: int, most_px: int) -> RGB:
+        """Read up to `most_px` pixels a side from the middle of a level, as they are stored."""
+        shape = self.levels[level]
+        size = min(most_px, shape.width), min(most_px, shape.height)
+        pitch = self._source.pitch_px(level)
+        x, y = ((shape.width - size[0]) // 2, (shape.height - size[1]) // 2)
+        return self._read_padded(level, (x // pitch * pitch, y // pitch * pitch, *size))
+
+    def level_for(self, downsample: float) -> int:
+        """Index of the coarsest level that is not coarser than `downsample`."""
+        # Scanners round: a level of 4.00012 serves a request for 4.
+        fits = [i for i, level in enumerate(self.levels) if level.downsample <= downsample * 1.005]
+        return max(fits, key=lambda i: self.levels[i].downsample, default=0)
+
+    def level_scale(self, level: int) -> tuple[float, float]:
+        """(x, y) level-0 pixels per pixel of the level."""
+        downsample = self.levels[level].downsample
+        return downsample, downsample
+
+    def _fill(self, pixels: RGB, level: int, box: Box) -> None:
+        """Write what `box` shows into `pixels`, in blocks if it covers too much at once."""
+        shape = self.levels[level]
+        if not box.touches(shape.width, shape.height):
+            pixels[:] = self.info.background
+        elif box.area_px <= _MOST_PIXELS:
+            patch = self._read_padded(level, box.outer_px)
+            pixels[:] = resample(patch, box.inner_px, box.size_px)
+        elif box.size_px == (1, 1):
+            finer = np.empty((2, 2, 3), np.uint8)
+            self._fill(finer, level, box.halved())
+            pixels[:] = finer.mean(axis=(0, 1)).round()
+        else:
+            for window, half in box.halves():
+                self._fill(pixels[window], level, half)
+
+    def _read_padded(self, level: int, rect_px: tuple[float, float, int, int]) -> RGB:
+        """Read (x, y, width, height) of a level; what lies outside it is background."""
+        if not self._is_open:
+            raise ValueError(f"{self.name} was closed; open it again to read from it.")
+        x, y, width, height = rect_px
+        if self._source.pitch_px(level) < 1:  # cut off at the edge, it would begin between pixels
+            return self._source.read_level(level, x, y, (width, height))
+        shape = self.levels[level]
+        left, right = max(0, math.floor(-x)), min(width, math.ceil(shape.width - x))
+        top, bottom = max(0, math.floor(-y)), min(height, math.ceil(shape.height - y))
+        inside = right > left and bottom > top
+        if inside and (left, top, right, bottom) == (0, 0, width, height):
+            return self._source.read_level(level, x, y, (width, height))
+        padded = np.empty((height, width, 3), np.uint8)
+        padded[:] = self.info.background
+        if inside:
+            size = right - left, bottom - top
+            padded[top:bottom, left:right] = self._source.read_level(level, x + left, y + top, size)
+        return padded
+
+
+def _refuse_odd_numbers(x_l0: float, y_l0: float, size: tuple[int, int], mpp: float) -> None:
+    if min(size) <= 0 or not mpp > 0:
+        raise ValueError(f"size_px and mpp must be positive, got {size} and {mpp}.")
+    if not all(map(math.isfinite, (x_l0, y_l0, mpp))):
+        raise ValueError(f"x_l0, y_l0 and mpp must be finite, got {x_l0}, {y_l0} and {mpp}.")
