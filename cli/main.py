@@ -6,6 +6,7 @@ torch and the readers are imported by the command that needs them, so that `--he
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +25,21 @@ app = typer.Typer(
 
 SlideArgument = Annotated[Path, typer.Argument(help="Slide file (or OME-Zarr folder).")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+
+
+def _positive(value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"wanted a positive number of micrometres, got {value}.")
+    return value
+
+
 MppOption = Annotated[
     float | None,
-    typer.Option("--mpp", help="Micrometres per pixel of level 0, where the file does not say."),
+    typer.Option(
+        "--mpp",
+        callback=_positive,
+        help="Micrometres per pixel of level 0, where the file does not say.",
+    ),
 ]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
@@ -104,7 +117,9 @@ def train(
     out: OutOption,
     pyramids: Annotated[
         Path | None,
-        typer.Option(help="Folder that holds <slide>/pyramid.zarr; missing ones are built there."),
+        typer.Option(
+            help="Folder that holds `<slide>/pyramid.zarr`; missing ones are built there."
+        ),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -202,7 +217,7 @@ def export(
 @app.command(epilog="Example: `saccade evaluate results --slides slides.csv --out results`")
 @input_errors_in_one_line
 def evaluate(
-    results: Annotated[Path, typer.Argument(help="Folder that holds <slide>/prediction.json.")],
+    results: Annotated[Path, typer.Argument(help="Folder that holds `<slide>/prediction.json`.")],
     slides: Annotated[Path, typer.Option("--slides", help="Sample sheet, CSV.")],
     out: OutOption,
     split: Annotated[

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.pipeline.errors import ResultsError
@@ -21,6 +22,7 @@ class RunState:
         epoch: finished epochs.
         best_loss: lowest validation loss so far; None without validation slides.
         best_epoch: the epoch that had it.
+        best_weights: of the model then, on the CPU.
         history: metrics of each finished epoch.
         failures: slides that turned out unreadable, by name.
     """
@@ -28,6 +30,7 @@ class RunState:
     epoch: int = 0
     best_loss: float | None = None
     best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 

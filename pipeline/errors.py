@@ -4,7 +4,8 @@ InputError
 ├── ConfigError       a setting that is unknown, of the wrong type, or impossible
 ├── SheetError        slides.csv does not say what is needed
 ├── ModelFileError    the file is no model that this Saccade can run
-└── ResultsError      a results folder that is missing, unfinished, or in use
+├── ResultsError      a results folder that is missing, unfinished, or in use
+└── DivergedError     training, or a model, came to numbers that are none
 """
 
 
@@ -26,3 +27,7 @@ class ModelFileError(InputError):
 
 class ResultsError(InputError):
     """A results folder that is missing, unfinished, or in use."""
+
+
+class DivergedError(InputError):
+    """Training, or a model, came to numbers that are none."""

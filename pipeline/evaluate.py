@@ -14,7 +14,10 @@ import numpy as np
 from saccade.pipeline.errors import ResultsError
 from saccade.pipeline.files import atomic_path, write_json
 from saccade.pipeline.metrics import auc_interval, classification_metrics
+from saccade.pipeline.record import RECORD
 from saccade.pipeline.sheet import SheetRow
+
+_KEYS = ("label", "probabilities", "tiles_read", "share_of_level_0_read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +37,15 @@ def evaluate(results: Path, rows: Sequence[SheetRow], out: Path) -> Evaluation:
     """Write `summary.csv` (a row a slide) and `metrics.json`.
 
     Args:
-        results: folder that holds `<slide>/prediction.json`.
+        results: folder that holds `<slide>/prediction.json` and its `record.json`; without the
+            record a prediction is unfinished, and counts as missing.
         rows: the slides that count.
         out: folder to write to.
 
     Raises:
-        ResultsError: if no slide has a prediction, or the predictions are of different models.
+        ResultsError: if no slide has a prediction, one is damaged, or they are of different models.
     """
-    found = {row.slide: _read(results / row.slide / "prediction.json") for row in rows}
+    found = {row.slide: _read(results / row.slide) for row in rows}
     missing = [slide for slide, prediction in found.items() if prediction is None]
     predicted = [(row, found[row.slide]) for row in rows if found[row.slide] is not None]
     if not predicted:
@@ -56,24 +60,31 @@ def evaluate(results: Path, rows: Sequence[SheetRow], out: Path) -> Evaluation:
     return Evaluation(metrics, missing)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(folder: Path) -> dict[str, Any] | None:
+    """What was predicted, with the hash of the model that did."""
     try:
-        prediction: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        prediction = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
+        model = record["inputs"]["model"]
+        return {**{key: prediction[key] for key in _KEYS}, "model": model}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path}: is no prediction of `saccade predict` ({error}).") from error
-    return prediction
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultsError(
+            f"{folder}: holds no prediction of `saccade predict` ({error!r}). Predict this slide "
+            "again with --force."
+        ) from error
 
 
 def _classes(predicted: Sequence[tuple[SheetRow, Any]]) -> tuple[str, ...]:
-    classes = {tuple(prediction["probabilities"]) for _, prediction in predicted}
-    if len(classes) > 1:
-        raise ResultsError(
-            f"the predictions know different classes ({' and '.join(map(str, sorted(classes)))}): "
-            "they are of different models. Predict all slides with one model."
-        )
-    return classes.pop()
+    row, first = predicted[0]
+    for other, prediction in predicted:
+        if prediction["model"] != first["model"]:
+            raise ResultsError(
+                f"the predictions of {row.slide} and {other.slide} are of different models "
+                f"({first['model'][:15]}, {prediction['model'][:15]}). Predict all slides with one."
+            )
+    return tuple(first["probabilities"])
 
 
 def _write_table(

@@ -15,6 +15,7 @@ from saccade.models.attention_sampling import AttentionSampling, entropy_penalty
 from saccade.pipeline.augment import augment_tiles
 from saccade.pipeline.cohort import Example
 from saccade.pipeline.config import RunConfig, TrainingConfig
+from saccade.pipeline.errors import DivergedError, SheetError
 from saccade.pipeline.look import Look, look
 from saccade.pipeline.metrics import classification_metrics
 from saccade.pipeline.reading import TileReader
@@ -48,6 +49,10 @@ def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[s
 
     Returns:
         Mean loss, accuracy, tiles read, and the last learning rate.
+
+    Raises:
+        DivergedError: if the loss or its gradient is not finite.
+        SheetError: if no slide could be read.
     """
     settings = bench.config.training
     torch.manual_seed(generator_for("epoch", settings.seed, epoch).initial_seed())  # for dropout
@@ -65,15 +70,25 @@ def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[s
         loss = _loss(bench, looks, logits, labels)
         bench.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if settings.clip_norm:
-            nn.utils.clip_grad_norm_(bench.model.parameters(), settings.clip_norm)
+        bound = settings.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(bench.model.parameters(), bound)
+        if not (loss.isfinite() and norm.isfinite()):
+            raise DivergedError(
+                f"epoch {epoch + 1}: the loss or its gradient is no longer a finite number. Lower "
+                "training.learning_rate, or bound training.clip_norm, and train into a new folder."
+            )
         bench.optimizer.step()
         losses.append(loss.item())
         hits += (logits.argmax(dim=1) == labels).tolist()
         tiles += sum(len(each.places.cells) for each in looks)
+    if not losses:
+        raise SheetError(
+            f"epoch {epoch + 1}: no training slide could be read."
+            + "".join(f"\n  {slide}: {reason}" for slide, reason in bench.failures.items())
+        )
     return {
-        "loss": float(np.mean(losses)) if losses else math.nan,
-        "accuracy": float(np.mean(hits)) if hits else math.nan,
+        "loss": float(np.mean(losses)),
+        "accuracy": float(np.mean(hits)),
         "tiles_read": tiles,
         "learning_rate": rate,
     }

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from saccade.models.attention_sampling import AttentionSampling, Reading, draw_places
 from saccade.pipeline.config import TilesConfig
+from saccade.pipeline.errors import DivergedError
 from saccade.pipeline.glance import Glance, as_batch
 from saccade.pipeline.reading import SlideRef, TileReader, TileRequest
 from saccade.tiling.errors import SlideError
@@ -133,7 +134,13 @@ def draw(
 ) -> Places:
     """Draw a slide's tiles from its attention, without replacement, in the order of the draw."""
     flat = log_attention.detach().flatten().cpu()
-    k = min(config.per_slide, int(flat.isfinite().sum()))
+    offered = int(flat.isfinite().sum())
+    if flat.isnan().any() or not offered:
+        raise DivergedError(
+            f"{subject.name}: the attention of the model is not a number. Its training diverged: "
+            "train again with a lower training.learning_rate."
+        )
+    k = min(config.per_slide, offered)
     cells = draw_places(flat[None], k, generator=generator)[0].numpy()
     side_l0 = (
         config.size_px * config.mpp / subject.mpp[0],

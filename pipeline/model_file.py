@@ -81,14 +81,12 @@ class ModelCard:
         )
 
 
-def save_model(path: Path, model: AttentionSampling, card: ModelCard) -> None:
-    """Write the model file; it appears whole or not at all."""
+def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
+    """Write the model file, `weights` being a state_dict; it appears whole or not at all."""
     header = {"format": _FORMAT, "version": _FORMAT_VERSION, **dataclasses.asdict(card)}
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
+    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic_path(path) as partial:
-        save_file(weights, partial, metadata={"saccade": json.dumps(header)})
+        save_file(plain, partial, metadata={"saccade": json.dumps(header)})
 
 
 def load_model(path: Path, device: str = "cpu") -> tuple[AttentionSampling, ModelCard]:
@@ -115,17 +113,14 @@ def read_card(path: Path) -> ModelCard:
     Raises:
         ModelFileError: if the file is missing, is no model of Saccade's, or is of a newer format.
     """
-    if not path.is_file():
-        raise ModelFileError(
-            f"{path}: there is no such file; wanted a model that `saccade train` wrote."
-        )
+    _require_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["saccade"])
-        if header.pop("format") != _FORMAT:
-            raise KeyError("format")
-        format_version = header.pop("version")
-    except (SafetensorError, KeyError, ValueError) as error:
+        if header["format"] != _FORMAT:
+            raise ValueError(header["format"])
+        format_version = int(header["version"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{path.name}: is not a model that `saccade train` wrote; wanted its model.safetensors."
         ) from error
@@ -138,7 +133,12 @@ def read_card(path: Path) -> ModelCard:
 
 
 def weights_hash(path: Path) -> str:
-    """`sha256:...` of the model file's bytes."""
+    """`sha256:...` of the model file's bytes.
+
+    Raises:
+        ModelFileError: if the file is missing.
+    """
+    _require_file(path)
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
@@ -162,6 +162,13 @@ def load_encoder_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise ModelFileError(f"{path.name}: holds no plain dictionary of tensors (a state_dict).")
     return weights
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: there is no such file; wanted a model that `saccade train` wrote."
+        )
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

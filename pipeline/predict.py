@@ -17,8 +17,8 @@ from saccade.pipeline.look import Subject
 from saccade.pipeline.model_file import load_model, weights_hash
 from saccade.pipeline.prediction import predict_subject
 from saccade.pipeline.reading import SlideRef, TileReader
-from saccade.pipeline.record import Record, Stopwatch
-from saccade.pipeline.results import RECORD, write_results
+from saccade.pipeline.record import RECORD, Record, Stopwatch
+from saccade.pipeline.results import is_complete, write_results
 from saccade.pipeline.seeds import generator_for
 from saccade.pipeline.thumbnails import ensure_pyramid
 
@@ -90,7 +90,7 @@ def predict_slide(
                 "device": torch.device(options.device).type,
             },
         )
-        if record.matches(out / RECORD) and not options.force:
+        if record.matches(out / RECORD) and is_complete(out) and not options.force:
             return False
         model, card = load_model(model_path, options.device)
         pyramid = ensure_pyramid(
@@ -107,6 +107,8 @@ def predict_slide(
             prediction = predict_subject(
                 model, subject, card.classes, reader, tiles, generator_for("predict", options.seed)
             )
+        # First, or a run killed now would leave a record of files that are no longer there.
+        (out / RECORD).unlink(missing_ok=True)
         write_results(out, name, slide, pyramid, prediction, encoder=card.model.encoder)
         cost = watch.cost(tiles_read=len(prediction.places))
         write_json(out / RECORD, Record(record.step, record.inputs, cost).as_dict())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -98,6 +98,7 @@ class TileReader:
 
 
 def _gather(jobs: Sequence[Future[NDArray[np.uint8]]]) -> NDArray[np.uint8] | SlideError:
+    wait(jobs)  # all of them: after a failure too, nobody may close a slide that is being read
     try:
         return np.concatenate([job.result() for job in jobs])
     except SlideError as error:

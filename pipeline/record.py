@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import resource
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import saccade
+
+RECORD = "record.json"
 
 _PACKAGES = ("numpy", "openslide-python", "tifffile", "zarr", "torch", "timm")
 
@@ -73,8 +74,11 @@ class Stopwatch:
 
 def peak_memory_mb() -> float:
     """Most memory this process has held so far, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux; its getrusage would count the parent's peak from before the exec
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(peak.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts bytes
 
 
 def _versions() -> dict[str, str]:

@@ -24,16 +24,30 @@ from saccade.pipeline.export.picture import Overview, draw_overview
 from saccade.pipeline.export.tables import write_tiles_csv
 from saccade.pipeline.files import write_json
 from saccade.pipeline.prediction import Prediction
+from saccade.pipeline.record import RECORD
 from saccade.tiling import Slide
 from saccade.tiling.pyramid_view import Pyramid
 
-RECORD = "record.json"
+FILES = (
+    "prediction.json",
+    "attention.ome.tif",
+    "attention.geojson",
+    "tiles.csv",
+    "features.h5",
+    "attention.png",
+    RECORD,
+)
 ATTENTION = (
     "Attention of Saccade over the slide: the chance of each cell to be drawn first; sums to 1 "
     "over the slide, 0 outside the tissue. Research use only."
 )
 THUMBNAIL_PX = 2048  # longest side of the thumbnail in the overview
 STRONGEST = 6  # tiles shown beside the overview
+
+
+def is_complete(out: Path) -> bool:
+    """Whether a prediction's files are all there."""
+    return all((out / name).is_file() for name in FILES)
 
 
 def write_results(

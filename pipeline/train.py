@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.models.build import build_model
 from saccade.pipeline.checkpoint import RunState, load_checkpoint, save_checkpoint
 from saccade.pipeline.cohort import Cohort, load_cohort
 from saccade.pipeline.config import RunConfig
+from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.files import atomic_path, write_json
 from saccade.pipeline.fit import Bench, class_weights, train_epoch, validate
 from saccade.pipeline.lock import exclusive
@@ -69,6 +71,8 @@ def train(
         SheetError: if the sheet has too few usable slides.
         ResultsError: if `out` holds another run, or another process is at work there.
         ModelFileError: if the encoder's weights cannot be read.
+        ConfigError: if there is no network of a name that the settings ask for.
+        DivergedError: if the loss is no longer a number.
     """
     out.mkdir(parents=True, exist_ok=True)
     with exclusive(out):
@@ -97,6 +101,13 @@ def train(
 def _fresh_model(config: RunConfig, classes: int) -> AttentionSampling:
     torch.manual_seed(seed_for("initialisation", config.training.seed))
     weights = config.model.weights
+    try:
+        return _build(config, classes, weights)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+def _build(config: RunConfig, classes: int, weights: str | None) -> AttentionSampling:
     return build_model(
         attention=config.model.attention,
         density_gain=config.model.density_gain,
@@ -149,6 +160,9 @@ def _fit(
     checkpoint = out / "checkpoint.pt"
     state = load_checkpoint(checkpoint, bench.model, bench.optimizer, inputs)
     bench.failures.update(state.failures)
+    if state.epoch:
+        # A workflow deletes the outputs of a job that was cut off; the checkpoint is none of them.
+        _write_outputs(out, bench, state, classes)
     while not _finished(state, bench.config):
         metrics = train_epoch(bench, cohort.train, state.epoch)
         val = validate(bench, cohort.val)
@@ -156,22 +170,30 @@ def _fit(
         state.epoch += 1
         state.history.append(line)
         state.failures = dict(bench.failures)
-        card = ModelCard.of(bench.config, classes, training=line)
         loss = val.get("loss")
         if loss is None or state.best_loss is None or loss < state.best_loss:
             state.best_loss, state.best_epoch = loss, state.epoch
-            save_model(out / "model.safetensors", bench.model, card)
-        save_model(out / "last.safetensors", bench.model, card)
-        _write_history(out / "metrics.jsonl", state.history)
+            state.best_weights = _weights(bench.model)
+        _write_outputs(out, bench, state, classes)
         # Last, so that a run killed before this line repeats the epoch and writes the same again.
         save_checkpoint(checkpoint, state, bench.model, bench.optimizer, inputs)
         report(line)
     return state
 
 
-def _write_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
-    with atomic_path(path) as partial:
-        partial.write_text("".join(json.dumps(line) + "\n" for line in history))
+def _weights(model: AttentionSampling) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def _write_outputs(out: Path, bench: Bench, state: RunState, classes: tuple[str, ...]) -> None:
+    for name, weights, epoch in (
+        ("model.safetensors", state.best_weights, state.best_epoch),
+        ("last.safetensors", _weights(bench.model), state.epoch),
+    ):
+        card = ModelCard.of(bench.config, classes, training=state.history[epoch - 1])
+        save_model(out / name, weights, card)
+    with atomic_path(out / "metrics.jsonl") as partial:
+        partial.write_text("".join(json.dumps(line) + "\n" for line in state.history))
 
 
 def _finished(state: RunState, config: RunConfig) -> bool:

@@ -28,8 +28,8 @@ def load_config(path: Path) -> RunConfig:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text ({error}).") from error
     return parse_config(text, name=path.name)
 
 
