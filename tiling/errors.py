@@ -5,7 +5,7 @@ SlideError
 ├── UnreadableSlideError    the file is there, but no reader opens it, or its pixels cannot be read
 ├── MissingMppError         microns per pixel are needed, and the slide does not record them
 ├── NoTissueError           the slide is readable, but shows no tissue to look at
-└── PyramidError            the folder is not a pyramid that `build_pyramid` wrote, or is of another slide
+└── PyramidError            the folder holds no pyramid of `build_pyramid`, or another slide's
 
 Each message says what was wanted, what was found and what to do.
 """
