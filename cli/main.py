@@ -143,7 +143,7 @@ def train(
         )
     say(f"{result.model}")
     if result.failures:
-        failure_table(result.failures)
+        say(failure_table(result.failures))
         raise typer.Exit(code=1)
 
 
@@ -233,7 +233,7 @@ def evaluate(
     say(metrics_line(evaluation.metrics))
     say(f"{out / 'summary.csv'}")
     if evaluation.missing:
-        failure_table(dict.fromkeys(evaluation.missing, "has no prediction"))
+        say(failure_table(dict.fromkeys(evaluation.missing, "has no prediction")))
         raise typer.Exit(code=1)
 
 

@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 
 def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
     """One epoch's metrics."""
@@ -43,11 +40,8 @@ def metrics_line(metrics: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def failure_table(failures: Mapping[str, str]) -> None:
-    """Name every slide that could not be used, and why, on stderr."""
-    table = Table(title=f"{len(failures)} slides could not be used", title_justify="left")
-    table.add_column("slide")
-    table.add_column("why")
-    for slide, reason in failures.items():
-        table.add_row(slide, reason)
-    Console(stderr=True).print(table)
+def failure_table(failures: Mapping[str, str]) -> str:
+    """Every slide that could not be used, and why; a line each, so that a log can be searched."""
+    width = max(map(len, failures))
+    lines = [f"  {slide:{width}}  {' '.join(why.split())}" for slide, why in failures.items()]
+    return "\n".join([f"slides that could not be used: {len(failures)}", *lines])

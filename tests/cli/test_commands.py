@@ -1,0 +1,310 @@
+"""Commands as a user meets them: what they print, what they leave, how they end."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+import saccade
+from saccade.cli.main import app
+from saccade.pipeline.lock import exclusive
+from saccade.tiling import Slide
+from tests.cohort import TinyCohort, write_sheet
+from tests.slides import tissue_like, write_pyramid_tiff
+
+
+@pytest.fixture(autouse=True)
+def _calm_torch(one_thread: None) -> None:
+    pass
+
+
+def saccade_(*arguments: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def refusal(*arguments: object) -> str:
+    """What an error of the input says: one line on stderr, exit code 1."""
+    result = saccade_(*arguments, code=1)
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A slide that does not say its mpp."""
+    return write_pyramid_tiff(tmp_path / "bare.tiff", tissue_like(700, 600), mpp=None)
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory: pytest.TempPathFactory, cohort: TinyCohort, trained: Path) -> Path:
+    out = tmp_path_factory.mktemp("predicted") / "s6"
+    model = trained / "model.safetensors"
+    saccade_("predict", cohort.path("s6"), "--model", model, "--out", out, "--device", "cpu")
+    return out
+
+
+def test_version() -> None:
+    assert saccade_("--version").stdout.strip() == saccade.__version__
+
+
+def test_python_m_is_the_same_command() -> None:
+    command = [sys.executable, "-m", "saccade.cli", "--version"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == saccade.__version__
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["info"],
+        ["info", "slide.svs", "--colour"],
+        ["predict", "slide.svs", "--out", "out"],
+        ["pyramid", "slide.svs", "--out", "out", "--workers", "0"],
+        ["info", "slide.svs", "--mpp", "0"],
+        ["info", "slide.svs", "--mpp", "-0.25"],
+        ["info", "slide.svs", "--mpp", "nan"],
+        ["info", "slide.svs", "--mpp", "a quarter"],
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    assert "Usage" in saccade_(*arguments, code=2).stderr
+
+
+def test_info_says_what_a_slide_is(cohort: TinyCohort) -> None:
+    facts = json.loads(saccade_("info", cohort.path("s1"), "--json").stdout)
+
+    assert list(facts) == [
+        *("width_l0", "height_l0", "mpp_x", "mpp_y", "levels", "vendor", "objective_power"),
+        *("bounds", "reader", "content_hash"),
+    ]
+    assert (facts["width_l0"], facts["height_l0"]) == (704, 960)
+    assert (facts["mpp_x"], facts["mpp_y"]) == pytest.approx((0.5, 0.5))
+    assert facts["levels"] == [
+        {"width": 704 // n, "height": 960 // n, "downsample": n} for n in (1, 2, 4)
+    ]
+    assert facts["content_hash"].startswith("sha256:")
+
+
+def test_info_for_people_says_the_same(cohort: TinyCohort) -> None:
+    said = dict(
+        line.split(maxsplit=1) for line in saccade_("info", cohort.path("s1")).stdout.splitlines()
+    )
+
+    assert said["width_l0"] == "704"
+    assert said["bounds"] == "-"
+
+
+def test_info_does_not_need_an_mpp_but_takes_one(bare: Path) -> None:
+    assert json.loads(saccade_("info", bare, "--json").stdout)["mpp_x"] is None
+    told = saccade_("info", bare, "--json", "--mpp", "0.25").stdout
+    assert json.loads(told)["mpp_x"] == 0.25
+
+
+def test_what_is_no_slide_is_one_line(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("not a slide")
+
+    assert "notes.txt" in refusal("info", notes)
+    assert "no such file" in refusal("info", tmp_path / "lost.svs")
+    assert "no OME-Zarr" in refusal("info", tmp_path)
+
+
+def test_pyramid_is_made_once(cohort: TinyCohort, tmp_path: Path) -> None:
+    first = saccade_("pyramid", cohort.path("s0"), "--out", tmp_path / "s0")
+    second = saccade_("pyramid", cohort.path("s0"), "--out", tmp_path / "s0")
+
+    assert (tmp_path / "s0" / "pyramid.zarr" / "zarr.json").is_file()
+    assert "is up to date" not in first.stderr
+    assert "is up to date" in second.stderr
+
+
+def test_without_an_mpp_one_line_says_the_way_out(
+    bare: Path, tmp_path: Path, trained: Path
+) -> None:
+    out = tmp_path / "out"
+    for command in (
+        ["pyramid", bare, "--out", out],
+        ["predict", bare, "--model", trained / "model.safetensors", "--out", out],
+        ["run", bare, "--models", trained, "--out", out],
+    ):
+        assert "--mpp 0.25" in refusal(*command)
+    saccade_("pyramid", bare, "--out", out, "--mpp", "0.5")
+
+
+def test_settings_that_cannot_be_are_one_line(cohort: TinyCohort, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "out"]
+    slide = cohort.path("s0")
+
+    assert "finest_mpp" in refusal("pyramid", slide, *out, "--finest-mpp", "0")
+    model = ["--model", tmp_path / "none.safetensors"]
+    assert "device 'abacus'" in refusal("predict", slide, *model, *out, "--device", "abacus")
+    assert "tiles must be" in refusal("predict", slide, *model, *out, "--tiles", "0")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tiles: {per_slid: 3}", "line 1: unknown key tiles.per_slid"),
+        ("training:\n  epochs: many", "line 2: training.epochs must be a whole number"),
+        ("view: {mpp: -4}", "view.mpp must be positive"),
+        ("a: b: c", "is not YAML"),
+        ("model: {attention: nearsighted}", "nearsighted"),
+        ("model: {weights: nowhere.pt, encoder: 'timm:resnet10t'}", "nowhere.pt"),
+    ],
+)
+def test_bad_settings_of_a_run_are_one_line(
+    cohort: TinyCohort, tmp_path: Path, text: str, message: str
+) -> None:
+    run = tmp_path / "run.yaml"
+    run.write_text(text)
+    line = refusal("train", run, "--slides", cohort.sheet, "--out", tmp_path / "out")
+    assert message in line
+
+
+def test_settings_that_are_no_text_are_one_line(cohort: TinyCohort, tmp_path: Path) -> None:
+    slide = cohort.path("s0")
+    assert "s0.tiff" in refusal("train", slide, "--slides", cohort.sheet, "--out", tmp_path)
+    assert "s0.tiff" in refusal("train", cohort.run, "--slides", slide, "--out", tmp_path)
+    lost = tmp_path / "lost"
+    assert "lost" in refusal("train", lost, "--slides", cohort.sheet, "--out", tmp_path)
+    assert "lost" in refusal("train", cohort.run, "--slides", lost, "--out", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slide,path\n", "lists no slide"),
+        ("slide,file\na,b\n", "no column path"),
+        ("slide,path,split\na,b,tset\n", "wanted train, val, test"),
+        ("slide,path,label,split\na,b,x,train\nb,b,x,train\n", "two classes"),
+    ],
+)
+def test_a_bad_sheet_is_one_line(
+    cohort: TinyCohort, tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "slides.csv").write_text(text)
+    sheet = ["--slides", tmp_path / "slides.csv"]
+    result = saccade_("train", cohort.run, *sheet, "--out", tmp_path / "out", code=1)
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_train_reports_each_epoch_and_where_the_model_is(
+    cohort: TinyCohort, tmp_path: Path, pyramids: Path
+) -> None:
+    arguments = ["train", cohort.run, "--slides", cohort.sheet, "--out", tmp_path / "model"]
+    result = saccade_(*arguments, "--pyramids", pyramids, "--device", "cpu")
+
+    said = result.stderr.splitlines()
+    assert [line.split()[:2] for line in said[:2]] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    assert said[2] == str(tmp_path / "model" / "model.safetensors")
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_train_names_the_slides_it_could_not_use(
+    cohort: TinyCohort, tmp_path: Path, pyramids: Path
+) -> None:
+    """It costs them, not the run; the exit code says that something is missing."""
+    name = "a-slide-of-a-very-long-name_2024-05-17_HE_block-3_level-2_rescan"
+    lost = replace(cohort.rows[0], slide=name, path=tmp_path / "lost.tiff")
+    sheet = write_sheet(tmp_path / "slides.csv", [*cohort.rows, lost])
+    arguments = ["train", cohort.run, "--slides", sheet, "--out", tmp_path / "model"]
+    result = saccade_(*arguments, "--pyramids", pyramids, "--device", "cpu", code=1)
+
+    (line,) = (line for line in result.stderr.splitlines() if name in line)
+    assert "no such file" in line
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_train_refuses_a_folder_in_use(cohort: TinyCohort, tmp_path: Path) -> None:
+    with exclusive(tmp_path):
+        line = refusal("train", cohort.run, "--slides", cohort.sheet, "--out", tmp_path)
+    assert "another process" in line
+
+
+def test_predict_says_what_it_saw(cohort: TinyCohort, trained: Path, predicted: Path) -> None:
+    model = ["--model", trained / "model.safetensors", "--out", predicted]
+    result = saccade_("predict", cohort.path("s6"), *model, "--device", "cpu")
+
+    (line,) = result.stderr.splitlines()
+    assert "is up to date" in line
+    assert "4 tiles read" in line
+    assert str(predicted / "attention.png") in line
+    again = saccade_("predict", cohort.path("s6"), *model, "--device", "cpu", "--seed", "3")
+    assert "is up to date" not in again.stderr
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x80\x04nonsense" * 100])
+def test_a_bad_model_is_one_line(cohort: TinyCohort, tmp_path: Path, content: bytes | None) -> None:
+    model = tmp_path / "model.safetensors"
+    if content is not None:
+        model.write_bytes(content)
+    out = ["--out", tmp_path / "out"]
+    assert "model" in refusal("predict", cohort.path("s6"), "--model", model, *out)
+    assert "model" in refusal("run", cohort.path("s6"), "--models", tmp_path, *out)
+
+
+def test_run_does_everything(cohort: TinyCohort, trained: Path, tmp_path: Path) -> None:
+    saccade_("run", cohort.path("s7"), "--models", trained, "--out", tmp_path, "--device", "cpu")
+
+    for name in ("prediction.json", "attention.png", "qupath/attention.geojson"):
+        assert (tmp_path / name).stat().st_size > 100
+
+
+def test_export_and_its_refusals(predicted: Path, tmp_path: Path) -> None:
+    assert str(predicted / "qupath") in saccade_("export", predicted).stderr
+    assert (predicted / "qupath" / "open_in_qupath.groovy").is_file()
+    assert "known: qupath" in refusal("export", predicted, "--to", "sketchbook")
+    assert "record.json" in refusal("export", tmp_path)
+
+
+def test_evaluate_writes_a_table_and_names_what_is_missing(
+    cohort: TinyCohort, predicted: Path, tmp_path: Path
+) -> None:
+    arguments = ["evaluate", predicted.parent, "--slides", cohort.sheet, "--out", tmp_path]
+    result = saccade_(*arguments, "--split", "test", code=1)
+
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        table = {row["slide"]: row for row in csv.DictReader(file)}
+    assert {slide: row["status"] for slide, row in table.items()} == {"s6": "ok", "s7": "missing"}
+    assert "s7" in result.stderr
+    assert "s6 " not in result.stderr
+    assert "1 slides, accuracy" in result.stderr
+
+
+def test_evaluate_without_any_prediction_is_one_line(cohort: TinyCohort, tmp_path: Path) -> None:
+    line = refusal("evaluate", tmp_path, "--slides", cohort.sheet, "--out", tmp_path)
+    assert "holds no prediction" in line
+    arguments = ["evaluate", tmp_path, "--slides", cohort.sheet, "--out", tmp_path]
+    assert "tset" in refusal(*arguments, "--split", "tset")
+
+
+def test_a_bug_is_no_error_of_the_input(
+    cohort: TinyCohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slide, "peek", Mock(side_effect=ZeroDivisionError))
+    with pytest.raises(ZeroDivisionError):
+        saccade_("info", cohort.path("s0"))
+
+
+def test_the_commands_are_those_that_are_promised() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    promised = {"info", "pyramid", "train", "predict", "run", "export", "evaluate", "demo"}
+    assert set(commands) == promised
