@@ -241,6 +241,8 @@ def test_lesions_on_file_are_where_the_large_nuclei_are(small: CohortFiles) -> N
         polygons = lesion_polygons(path)
         assert len(polygons) == len(layout.lesions)
         assert bool(polygons) == (row.label == "lesion")
+        for polygon, ring in zip(polygons, layout.lesions, strict=True):
+            np.testing.assert_allclose(polygon, ring.corners_l0(), atol=0.0051)
         lesion_centres = np.array([ring.centre_l0 for ring in layout.lesions]).reshape(-1, 2)
         focus_centres = np.array([ring.centre_l0 for ring in layout.foci]).reshape(-1, 2)
         assert inside(polygons, lesion_centres).all()
