@@ -100,7 +100,7 @@ def draw_glass() -> NDArray[np.uint8]:
 
 
 def _paint_dust(stains: NDArray[np.uint8], rng: np.random.Generator, mpp: float) -> None:
-    """Drop a few dark specks anywhere; tissue painted later covers those under it."""
+    """Drop a few dark specks anywhere, on the glass and on tissue to come."""
     side = len(stains)
     for _ in range(rng.poisson(_DUST_PER_MM2 * (side * mpp / 1000) ** 2)):
         reach = int(rng.uniform(4, 14) / mpp)

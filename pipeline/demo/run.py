@@ -27,9 +27,9 @@ from saccade.pipeline.sheet import of_split, read_sheet
 # What trains in a few minutes on two cores; a cohort of real slides wants more of everything.
 RUN: dict[str, Any] = {
     "view": {"mpp": 16.0},
-    "tiles": {"per_slide": 16, "size_px": 128, "mpp": 0.5},
-    "model": {"attention": "residual", "encoder": "compact"},
-    "training": {"epochs": 60, "batch": 7, "learning_rate": 1e-3},
+    "tiles": {"per_slide": 32, "size_px": 64, "mpp": 0.5},
+    "model": {"attention": "residual", "density_gain": 2.0, "encoder": "compact"},
+    "training": {"epochs": 60, "batch": 7, "learning_rate": 2e-3},
 }
 
 

@@ -119,7 +119,8 @@ def _paint_fibres(
             amount *= np.clip(depth_um / 2, 0, 1)
         share[..., 0] = amount * enlarge(blue, y, x, shape)
         share[..., 1] = amount
-        stains[y : y + TILE_PX, x : x + TILE_PX] |= ((values * share) >> 8).astype(np.uint8)
+        spot = stains[y : y + TILE_PX, x : x + TILE_PX]
+        np.maximum(spot, (values * share) >> 8, out=spot, casting="unsafe")  # dust stays visible
 
 
 def _bent(stroma: Stroma, bend_px: list[FloatField], y: int, x: int) -> NDArray[np.uint8]:

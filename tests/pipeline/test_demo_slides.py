@@ -358,5 +358,5 @@ def test_inside_agrees_with_the_circle_that_a_ring_follows(x: float, y: float) -
     radius = np.hypot(x, y)
     if abs(radius - 1) > 0.01:
         assert inside([ring.corners_l0()], np.array([[x, y]]))[0] == (radius < 1)
-        depth = ring.depth_l0(np.float32([x]), np.float32([y]))[0]
+        depth = ring.depth_l0(np.array([x], np.float32), np.array([y], np.float32))[0]
         assert depth == pytest.approx(1 - radius, abs=1e-5)
