@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,10 @@ import typer
 import saccade
 from saccade.cli.errors import input_errors_in_one_line
 from saccade.cli.progress import progress_bar, say
+
+# Threads that spin while they wait starve whatever shares the cores: other jobs of the same node,
+# and their own reading threads. Read when torch is loaded, so it has to be said here.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
     no_args_is_help=True,

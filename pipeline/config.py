@@ -88,7 +88,8 @@ class ModelConfig:
         pretrained: start a timm encoder from its published weights (fetched by timm's hub).
         weights: local file of encoder weights (.safetensors, or .pt read as plain tensors).
         smooth: share of attention that is spread evenly over the tissue.
-        unit_features: whether tile features are brought to unit length, as in the paper.
+        unit_features: whether tile features are brought to unit length, as in the paper. That
+            slows training down where features are alike, as those of tissue are.
     """
 
     attention: str = "residual"
@@ -97,7 +98,7 @@ class ModelConfig:
     pretrained: bool = False
     weights: str | None = None
     smooth: float = 1e-5
-    unit_features: bool = True
+    unit_features: bool = False
 
     def __post_init__(self) -> None:
         _require(0 <= self.smooth < 1, f"model.smooth must be in [0, 1), got {self.smooth}.")
@@ -135,7 +136,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     class_weights: Literal["balanced", "none"] = "balanced"
-    entropy: float = 0.01
+    entropy: float = 1e-4
     early_stopping: int = 0
     augment: bool = True
     seed: int = 0

@@ -4,7 +4,10 @@ rule train:
         sheet=config["slides"],
         run=config["run"],
         slides=[COHORT.paths[slide] for slide in COHORT.trained],
-        pyramids=expand(f"{RESULTS}/{{slide}}/pyramid.zarr", slide=COHORT.trained),
+        # Their age does not count: of the same slide and settings they are always the same.
+        pyramids=ancient(
+            expand(f"{RESULTS}/{{slide}}/pyramid.zarr", slide=COHORT.trained)
+        ),
     output:
         model=f"{RESULTS}/model/model.safetensors",
         last=f"{RESULTS}/model/last.safetensors",

@@ -55,5 +55,5 @@ def test_mistakes_are_named_with_their_line(text: str, message: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="run.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"run\.yaml: cannot be read"):
         load_config(tmp_path / "run.yaml")
