@@ -54,20 +54,28 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, model: AttentionSampling, optimizer: torch.optim.Optimizer, inputs: str
+    path: Path,
+    model: AttentionSampling,
+    optimizer: torch.optim.Optimizer,
+    inputs: str,
+    *,
+    replace: bool = False,
 ) -> RunState:
     """Put model and optimizer where they were; a fresh state if there is no checkpoint.
 
     Raises:
-        ResultsError: if the checkpoint is of a run with other settings, slides or code.
+        ResultsError: if the checkpoint is of a run with other settings, slides or code, and is
+            not to be replaced.
     """
     if not path.exists():
         return RunState()
     content = torch.load(path, map_location="cpu", weights_only=True)
     if content["inputs"] != inputs:
+        if replace:
+            return RunState()
         raise ResultsError(
             f"{path.parent}: holds a training run with other settings, slides or code. "
-            "Choose another --out, or delete that folder's checkpoint.pt to start anew."
+            "Choose another --out, or pass --replace to start anew here."
         )
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])

@@ -28,10 +28,12 @@ from saccade.pipeline.fit import Bench, class_weights, train_epoch, validate
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import ModelCard, load_encoder_weights, save_model
 from saccade.pipeline.reading import TileReader
-from saccade.pipeline.record import Record, Stopwatch
+from saccade.pipeline.record import RECORD, Record, Stopwatch
 from saccade.pipeline.seeds import seed_for
 from saccade.pipeline.sheet import SheetRow, classes_of
 from saccade.pipeline.yaml_config import config_dict
+
+CHECKPOINT = "checkpoint.pt"
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -52,6 +54,7 @@ def train(
     *,
     pyramids: Path | None = None,
     device: str = "cpu",
+    replace: bool = False,
     report: Report = lambda _: None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainingResult:
@@ -64,12 +67,14 @@ def train(
         pyramids: folder that holds `<slide>/pyramid.zarr`; missing ones are built there.
             `out` if not given.
         device: cpu, cuda, cuda:1.
+        replace: start anew if `out` holds a run with other settings, slides or code.
         report: called with the metrics of each epoch.
         progress: called with (done, all) while slides are opened.
 
     Raises:
         SheetError: if the sheet has too few usable slides.
-        ResultsError: if `out` holds another run, or another process is at work there.
+        ResultsError: if `out` holds another run that is not to be replaced, or another process
+            is at work there.
         ModelFileError: if the encoder's weights cannot be read.
         ConfigError: if there is no network of a name that the settings ask for.
         DivergedError: if the loss is no longer a number.
@@ -86,12 +91,14 @@ def train(
         with TileReader(
             size_px=config.tiles.size_px, mpp=config.tiles.mpp, workers=config.training.workers
         ) as reader:
-            state = _fit(
-                _bench(config, model, cohort, reader), cohort, classes, out, record, report
+            bench = _bench(config, model, cohort, reader)
+            state = load_checkpoint(
+                out / CHECKPOINT, bench.model, bench.optimizer, _key(record), replace=replace
             )
+            _fit(state, bench, cohort, out, record, report)
         tiles = sum(line["train"]["tiles_read"] for line in state.history)
         write_json(
-            out / "record.json",
+            out / RECORD,
             Record(record.step, record.inputs, watch.cost(tiles_read=tiles)).as_dict(),
         )
         failures = cohort.failures | state.failures
@@ -147,18 +154,17 @@ def _record(config: RunConfig, classes: Sequence[str], cohort: Cohort, device: s
     )
 
 
+def _key(record: Record) -> str:
+    """What a run depends on, as text: a checkpoint of another key is of another run."""
+    return json.dumps([record.inputs, record.code], sort_keys=True)
+
+
 def _fit(
-    bench: Bench,
-    cohort: Cohort,
-    classes: tuple[str, ...],
-    out: Path,
-    record: Record,
-    report: Report,
-) -> RunState:
+    state: RunState, bench: Bench, cohort: Cohort, out: Path, record: Record, report: Report
+) -> None:
     """Run the epochs that are still to run, keeping the best model and the last."""
-    inputs = json.dumps([record.inputs, record.code], sort_keys=True)
-    checkpoint = out / "checkpoint.pt"
-    state = load_checkpoint(checkpoint, bench.model, bench.optimizer, inputs)
+    classes = tuple(record.inputs["classes"])
+    (out / RECORD).unlink(missing_ok=True)  # it says that a run is finished, and this one is not
     bench.failures.update(state.failures)
     if state.epoch:
         # A workflow deletes the outputs of a job that was cut off; the checkpoint is none of them.
@@ -176,9 +182,8 @@ def _fit(
             state.best_weights = _weights(bench.model)
         _write_outputs(out, bench, state, classes)
         # Last, so that a run killed before this line repeats the epoch and writes the same again.
-        save_checkpoint(checkpoint, state, bench.model, bench.optimizer, inputs)
+        save_checkpoint(out / CHECKPOINT, state, bench.model, bench.optimizer, _key(record))
         report(line)
-    return state
 
 
 def _weights(model: AttentionSampling) -> dict[str, Tensor]:

@@ -3,7 +3,8 @@ rule pyramid:
     input:
         lambda wildcards: COHORT.paths[wildcards.slide],
     output:
-        directory(f"{RESULTS}/{{slide}}/pyramid.zarr"),
+        pyramid=directory(f"{RESULTS}/{{slide}}/pyramid.zarr"),
+        done=touch(f"{RESULTS}/.done/pyramid/{{slide}}"),
     log:
         f"{RESULTS}/logs/pyramid/{{slide}}.log",
     benchmark:
@@ -12,7 +13,7 @@ rule pyramid:
     resources:
         mem_mb=2000,
     params:
-        out=lambda wildcards, output: COHORT.folder(output[0]),
+        out=lambda wildcards, output: COHORT.folder(output.pyramid),
         mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
         finest=COHORT.run.pyramid.finest_mpp,
     shell:

@@ -4,9 +4,10 @@ rule train:
         sheet=config["slides"],
         run=config["run"],
         slides=[COHORT.paths[slide] for slide in COHORT.trained],
-        # Their age does not count: of the same slide and settings they are always the same.
+        # The pyramids have to be there, but one that is built again is the same one: that is no
+        # reason to train again. Hence marks beside the slides' folders, whose age does not count.
         pyramids=ancient(
-            expand(f"{RESULTS}/{{slide}}/pyramid.zarr", slide=COHORT.trained)
+            expand(f"{RESULTS}/.done/pyramid/{{slide}}", slide=COHORT.trained)
         ),
     output:
         model=f"{RESULTS}/model/model.safetensors",
@@ -26,7 +27,7 @@ rule train:
         pyramids=lambda wildcards, output: COHORT.folder(COHORT.folder(output.model)),
         device=config["device"],
     shell:
-        "saccade train {input.run:q} --slides {input.sheet:q} --out {params.out:q}"
+        "saccade train {input.run:q} --slides {input.sheet:q} --out {params.out:q} --replace"
         " --pyramids {params.pyramids:q} --device {params.device} 2> {log:q}"
 
 

@@ -220,6 +220,30 @@ def test_a_folder_of_another_run_is_refused(run: Run, trained: Path, tmp_path: P
     assert weights(tmp_path / "copy") == weights(trained)
 
 
+def test_another_run_is_replaced_if_asked(run: Run, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "copy")
+    result = run(tmp_path / "copy", with_training(epochs=3), replace=True)
+    run(tmp_path / "fresh", with_training(epochs=3))
+
+    assert len(result.history) == 3
+    assert weights(tmp_path / "copy") == weights(tmp_path / "fresh")
+
+
+def test_no_record_says_that_an_unfinished_run_is_finished(
+    run: Run, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "copy")
+    there: list[bool] = []
+    run(
+        tmp_path / "copy",
+        with_training(epochs=3),
+        replace=True,
+        report=lambda _: there.append((tmp_path / "copy" / "record.json").exists()),
+    )
+    assert there == [False] * 3
+    assert (tmp_path / "copy" / "record.json").exists()
+
+
 def test_a_second_process_is_refused(run: Run, tmp_path: Path) -> None:
     with exclusive(tmp_path), pytest.raises(ResultsError, match="another process"):
         run(tmp_path)

@@ -1,0 +1,192 @@
+"""The workflow run over a tiny cohort, as its user would: `snakemake --configfile ...`."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cohort import TinyCohort, write_sheet
+
+ROOT = Path(__file__).parents[2]
+TRAINED, TESTED = ("s0", "s1"), ("s6",)
+SLIDES = TRAINED + TESTED
+# So that a job's process does not spin on threads that a test machine does not have.
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    "OMP_NUM_THREADS": "1",
+}
+JOB = re.compile(r"^(?:local)?rule (\w+):.*?(?=^\S|\Z)", re.M | re.S)
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
+    command += ["--cores", "2", "--workflow-profile", "none", *arguments]
+    return subprocess.run(
+        command,
+        env={**ENVIRONMENT, "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def write_config(folder: Path, **changes: object) -> None:
+    config = {"slides": "slides.csv", "run": "run.yaml", "device": "cpu", **changes}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, cohort: TinyCohort) -> Path:
+    """A folder with slides, sheet and settings, and nothing done yet."""
+    folder = tmp_path_factory.mktemp("desk")
+    chosen = [row for row in cohort.rows if row.slide in SLIDES]
+    for row in chosen:
+        shutil.copy(row.path, folder)
+    write_sheet(folder / "slides.csv", [replace(row, path=Path(row.path.name)) for row in chosen])
+    shutil.copy(cohort.run, folder / "run.yaml")
+    write_config(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(desk: Path) -> Path:
+    """The same folder after the whole workflow."""
+    ended = snakemake(desk)
+    assert ended.returncode == 0, ended.stdout
+    return desk
+
+
+def planned(folder: Path, *arguments: str) -> Counter[str]:
+    """What a dry run would do: `rule slide` with its number of jobs."""
+    ended = snakemake(folder, "--dry-run", *arguments)
+    assert ended.returncode == 0, ended.stdout
+    jobs: Counter[str] = Counter()
+    for found in JOB.finditer(ended.stdout):
+        slide = re.search(r"wildcards: slide=(\S+)", found[0])
+        jobs[f"{found[1]} {slide[1]}" if slide else found[1]] += 1
+    if not jobs:
+        assert "Nothing to be done" in ended.stdout, ended.stdout
+    return jobs
+
+
+def per_slide(*slides: str) -> set[str]:
+    return {f"{rule} {slide}" for rule in ("pyramid", "predict", "export") for slide in slides}
+
+
+ONCE_AT_THE_END = {"evaluate", "cohort"}
+
+
+def test_plans_a_job_a_slide_and_one_training(desk: Path) -> None:
+    if (desk / "results").exists():
+        pytest.skip("the workflow has run here already: tests were picked or shuffled")
+    assert set(planned(desk)) == per_slide(*SLIDES) | {"train"} | ONCE_AT_THE_END
+
+
+def test_leaves_results_logs_and_benchmarks(finished: Path) -> None:
+    results = finished / "results"
+    summary = (results / "summary.csv").read_text().splitlines()
+
+    assert [line.split(",")[0] for line in summary] == ["slide", *SLIDES]
+    for slide in SLIDES:
+        assert (results / slide / "qupath" / "attention.geojson").is_file()
+    for kind in ("pyramid", "predict", "export"):
+        for slide in SLIDES:
+            assert (results / "logs" / kind / f"{slide}.log").is_file()
+            assert (results / "benchmarks" / kind / f"{slide}.tsv").stat().st_size
+    assert "epoch   2/2" in (results / "logs" / "train.log").read_text()
+
+
+def test_nothing_to_do_afterwards(finished: Path) -> None:
+    assert not planned(finished)
+
+
+@pytest.mark.parametrize("slide", ["s6", "s0"], ids=["tested", "trained on"])
+def test_deleted_results_of_one_slide_cost_that_slides_jobs(finished: Path, slide: str) -> None:
+    """The model is not trained again: the pyramid that is rebuilt is the same one."""
+    kept = finished / "results" / slide
+    away = finished / "away"
+    kept.rename(away)
+    try:
+        assert set(planned(finished)) == per_slide(slide) | ONCE_AT_THE_END
+    finally:
+        away.rename(kept)
+
+
+def test_a_deleted_slide_comes_back_and_then_nothing_is_left_to_do(finished: Path) -> None:
+    model = finished / "results" / "model" / "model.safetensors"
+    before = model.stat().st_mtime_ns
+    shutil.rmtree(finished / "results" / "s0")
+    ended = snakemake(finished)
+
+    assert ended.returncode == 0, ended.stdout
+    assert (finished / "results" / "s0" / "prediction.json").is_file()
+    assert model.stat().st_mtime_ns == before
+    assert not planned(finished)
+
+
+@pytest.fixture
+def copy(desk: Path, tmp_path: Path) -> Path:
+    for file in desk.iterdir():
+        if file.is_file():
+            shutil.copy(file, tmp_path)
+    return tmp_path
+
+
+def refused(folder: Path) -> str:
+    ended = snakemake(folder)
+    assert ended.returncode == 1
+    assert not (folder / "results").exists()
+    assert "rule " not in ended.stdout
+    return ended.stdout
+
+
+def test_an_unknown_key_stops_before_the_first_job(copy: Path) -> None:
+    write_config(copy, predictt="all")
+    assert "predictt" in refused(copy)
+
+
+def test_a_wrong_setting_of_the_run_stops_before_the_first_job(copy: Path) -> None:
+    (copy / "run.yaml").write_text("view:\n  mppp: 8\n")
+    assert "run.yaml, line 2: unknown key view.mppp; known here: view.min_tissue" in refused(copy)
+
+
+def test_a_lost_slide_stops_before_the_first_job(copy: Path) -> None:
+    (copy / "s6.tiff").unlink()
+    assert "1 of 3 slides are not where the sheet says" in refused(copy)
+
+
+def test_a_model_that_is_there_is_not_trained(copy: Path, trained: Path) -> None:
+    write_config(copy, model=str(trained / "model.safetensors"), predict="test")
+    assert set(planned(copy)) == per_slide(*TESTED) | ONCE_AT_THE_END
+
+
+def test_linters_find_nothing_to_mend(desk: Path) -> None:
+    linted = snakemake(desk, "--lint")
+    assert linted.returncode == 0, linted.stdout
+
+    command = [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "pipeline/rules"]
+    formatted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert formatted.returncode == 0, formatted.stdout + formatted.stderr
+
+
+def test_other_settings_cost_training_and_predictions(finished: Path) -> None:
+    """The last to use the finished folder, which it changes."""
+    run = finished / "run.yaml"
+    settings = yaml.safe_load(run.read_text())
+    settings["training"]["epochs"] = 3
+    run.write_text(yaml.safe_dump(settings))
+
+    predicted = {job for job in per_slide(*SLIDES) if not job.startswith("pyramid")}
+    assert set(planned(finished)) == predicted | {"train"} | ONCE_AT_THE_END
+    ended = snakemake(finished, "results/model/model.safetensors")
+    assert ended.returncode == 0, ended.stdout
+    assert len((finished / "results/model/metrics.jsonl").read_text().splitlines()) == 3
