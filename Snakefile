@@ -14,6 +14,5 @@ localrules:
 
 # Snakemake takes no target from a file that is included.
 rule cohort:
-    default_target: True
     input:
         rules.all.input,
