@@ -127,6 +127,9 @@ def train(
         ),
     ] = None,
     device: DeviceOption = "auto",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Start anew if other settings were trained in --out.")
+    ] = False,
 ) -> None:
     """Train attention and features from one label a slide; goes on where a killed run stopped."""
     from saccade.cli.tables import epoch_line, failure_table
@@ -143,6 +146,7 @@ def train(
             out,
             pyramids=pyramids,
             device=choose_device(device),
+            replace=replace,
             report=lambda line: say(epoch_line(line, settings.training.epochs)),
             progress=progress,
         )
