@@ -50,7 +50,7 @@ def write(folder: Path, *lines: str) -> Path:
 @pytest.mark.parametrize(
     "lines",
     [
-        ("slide,path", "a,a.svs"),
+        ("slide,path", "a,a.svs", "NA,b.svs"),
         ("slide,path,label,patient,split,mpp", "001,a.svs,NA,7,train,0.25", "b,b.svs,,,,"),
         ("slide,path,split", "a, a.svs ,test ", ",,", "b,b.svs"),
         ("mpp,path,slide", ".5,a.svs,a.b_c-d", "2.5e-1,b,2", "5,c,3"),
