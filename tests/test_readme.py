@@ -113,13 +113,6 @@ def test_the_workflow_starts_from_the_examples(page: str, desk: Path) -> None:
         assert re.search(r"^predict +6$", said, re.M), said
 
 
-def test_snakemake_finds_nothing_to_mend(desk: Path) -> None:
-    command = [sys.executable, "-m", "snakemake", "--lint", "--configfile", "config/config.yaml"]
-    ended = subprocess.run(command, cwd=desk, capture_output=True, text=True)
-
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-
-
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_make_knows_the_targets(page: str) -> None:
     found = commands(page, "make")
