@@ -89,20 +89,14 @@ def run_demo(
         say: called with a line for each step.
 
     Raises:
-        ResultsError: if the workflow fails; the message names its log.
+        ResultsError: if `out` holds a demo of another size or seed, or if the workflow fails; the
+            message names its log.
     """
     size = size or DemoSize()
     seconds: dict[str, float] = {}
     say(f"making {size.slides} slides of {size.size_px} x {size.size_px} px in {out / 'cohort'}")
     with _timed(seconds, "slides"):
-        cohort = make_cohort(
-            out / "cohort",
-            slides=size.slides,
-            size_px=size.size_px,
-            seed=seed,
-            workers=cores,
-            progress=progress,
-        )
+        cohort = _make_cohort(out / "cohort", seed, cores, size, progress)
     config = _write_config(out, cohort, seed, size)
     say("running the workflow: pyramid, train, predict, export, evaluate")
     with _timed(seconds, "workflow"):
@@ -128,6 +122,26 @@ def outcome_lines(out: Path, outcome: DemoOutcome) -> list[str]:
         ),
     ]
     return [f"{name:28}{value}" for name, value in rows]
+
+
+def _make_cohort(
+    folder: Path,
+    seed: int,
+    cores: int,
+    size: DemoSize,
+    progress: Callable[[int, int], None] | None,
+) -> CohortFiles:
+    try:
+        return make_cohort(
+            folder,
+            slides=size.slides,
+            size_px=size.size_px,
+            seed=seed,
+            workers=cores,
+            progress=progress,
+        )
+    except ValueError as error:
+        raise ResultsError(f"{error}") from error
 
 
 @contextmanager

@@ -296,6 +296,15 @@ def test_evaluate_without_any_prediction_is_one_line(cohort: TinyCohort, tmp_pat
     assert "tset" in refusal(*arguments, "--split", "tset")
 
 
+def test_demo_refuses_the_folder_of_another_demo(tmp_path: Path) -> None:
+    (tmp_path / "cohort").mkdir()
+    (tmp_path / "cohort" / "cohort.json").write_text('{"seed": 0}')
+
+    result = saccade_("demo", "--out", tmp_path, "--seed", "1", code=1)
+    assert "holds a cohort made otherwise" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+
+
 def test_a_bug_is_no_error_of_the_input(
     cohort: TinyCohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
