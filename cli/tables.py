@@ -20,10 +20,11 @@ def prediction_line(out: Path) -> str:
     """A slide's prediction, read from its folder."""
     prediction = json.loads((out / "prediction.json").read_text(encoding="utf-8"))
     probability = prediction["probabilities"][prediction["label"]]
+    doubts = "".join(f"\nnote: {doubt}" for doubt in prediction["doubts"])
     return (
         f"{prediction['slide']}: {prediction['label']} ({probability:.1%}), "
         f"{prediction['tiles_read']} tiles read, "
-        f"{prediction['share_of_level_0_read']:.2%} of level 0; see {out / 'attention.png'}"
+        f"{prediction['share_of_level_0_read']:.2%} of level 0; see {out / 'attention.png'}{doubts}"
     )
 
 

@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -154,6 +153,8 @@ def timm_encoder(
         ValueError: if timm has no such model, both kinds of weights are asked for, or the
             weights are of another model.
     """
+    import timm  # takes seconds; only those who ask for one of its models wait
+
     if pretrained and state_dict is not None:
         raise ValueError("pretrained=True and state_dict both name weights; choose one.")
     if not name.startswith(("hf-hub:", "hf_hub:")) and not timm.is_model(name):

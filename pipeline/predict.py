@@ -14,13 +14,16 @@ from saccade.pipeline.files import write_json
 from saccade.pipeline.glance import glance_at
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.look import Subject
-from saccade.pipeline.model_file import load_model, weights_hash
+from saccade.pipeline.model_file import ModelCard, load_model, weights_hash
 from saccade.pipeline.prediction import predict_subject
 from saccade.pipeline.reading import SlideRef, TileReader
 from saccade.pipeline.record import RECORD, Record, Stopwatch
 from saccade.pipeline.results import is_complete, write_results
 from saccade.pipeline.seeds import generator_for
 from saccade.pipeline.thumbnails import ensure_pyramid
+from saccade.tiling import Slide
+
+_COARSER = 1.25  # from here on, enlarged tiles are a reason for doubt
 
 Progress = Callable[[int, int], None]
 
@@ -109,7 +112,22 @@ def predict_slide(
             )
         # First, or a run killed now would leave a record of files that are no longer there.
         (out / RECORD).unlink(missing_ok=True)
-        write_results(out, name, slide, pyramid, prediction, encoder=card.model.encoder)
+        doubts = _doubts(slide, card)
+        write_results(
+            out, name, slide, pyramid, prediction, encoder=card.model.encoder, doubts=doubts
+        )
         cost = watch.cost(tiles_read=len(prediction.places))
         write_json(out / RECORD, Record(record.step, record.inputs, cost).as_dict())
         return True
+
+
+def _doubts(slide: Slide, card: ModelCard) -> list[str]:
+    """Reasons to trust the prediction less, for the person who reads it."""
+    coarser = max(slide.mpp) / card.tiles.mpp
+    if coarser <= _COARSER:
+        return []
+    return [
+        f"The slide has {max(slide.mpp):g} um/px, and the model looks at tiles of "
+        f"{card.tiles.mpp:g} um/px: they were enlarged {coarser:.3g} times, and show less than "
+        "what it was trained on."
+    ]

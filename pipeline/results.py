@@ -11,6 +11,7 @@ record.json        what ran; written last, so that its presence says that the re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,26 @@ def is_complete(out: Path) -> bool:
 
 
 def write_results(
-    out: Path, name: str, slide: Slide, pyramid: Pyramid, prediction: Prediction, *, encoder: str
+    out: Path,
+    name: str,
+    slide: Slide,
+    pyramid: Pyramid,
+    prediction: Prediction,
+    *,
+    encoder: str,
+    doubts: Sequence[str] = (),
 ) -> None:
-    """Write all files of a prediction but its record."""
+    """Write all files of a prediction but its record.
+
+    Args:
+        out: folder of the slide.
+        name: of the slide.
+        slide: itself.
+        pyramid: its thumbnails.
+        prediction: what was seen.
+        encoder: name of the network behind the features.
+        doubts: reasons to trust the prediction less, a sentence each.
+    """
     columns = tile_columns(prediction)
     write_tiles_csv(out / "tiles.csv", prediction.places, columns, grid=prediction.grid)
     write_tiles_geojson(
@@ -72,7 +90,9 @@ def write_results(
         out / "features.h5", prediction.features, prediction.places, slide, encoder=encoder
     )
     draw_overview(out / "attention.png", _overview(name, slide, pyramid, prediction))
-    write_json(out / "prediction.json", _summary(name, slide, prediction))
+    write_json(
+        out / "prediction.json", {**_summary(name, slide, prediction), "doubts": list(doubts)}
+    )
 
 
 def tile_columns(prediction: Prediction) -> dict[str, NDArray[Any]]:

@@ -75,6 +75,15 @@ class Cohort:
         return [row.slide for row in self.rows if row.label and row.split in ("train", "val")]
 
     @property
+    def training_rows(self) -> list[str]:
+        """What training takes from the sheet: if this stays, so does the model."""
+        return [
+            f"{row.slide},{row.path},{row.label},{row.split},{row.mpp}"
+            for row in self.rows
+            if row.slide in self.trained
+        ] + list(classes_of(self.rows))
+
+    @property
     def predicted(self) -> list[str]:
         """Slides that are predicted."""
         return [row.slide for row in of_split(self.rows, self._split)]

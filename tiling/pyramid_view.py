@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
@@ -26,6 +26,9 @@ PYRAMID_VERSION = 1
 TISSUE_PATH = "labels/tissue"
 
 _SAME_MPP = 1 + 1e-6
+_MOST_ENLARGED = 4.0  # a slide coarser than that shows nothing that a view would look for
+
+T = TypeVar("T", np.uint8, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,18 +131,27 @@ class Pyramid:
     def view(self, mpp: float) -> View:
         """Show the whole slide at exactly `mpp`, each pixel the mean of the area it covers.
 
-        Pixels that reach beyond the slide show the mean of what is there.
+        Pixels that reach beyond the slide show the mean of what is there. A slide that is itself
+        coarser than `mpp` is enlarged: each pixel shows what its centre lies in.
 
         Raises:
-            PyramidError: if `mpp` is finer than the pyramid.
+            PyramidError: if `mpp` is finer than the pyramid though the slide is not as coarse, or
+                if the slide would have to be enlarged more than 4 times.
             ValueError: if `mpp` is not positive and finite.
         """
         if not 0 < mpp < math.inf:
             raise ValueError(f"mpp must be positive, got {mpp}.")
         level = self._level_for(mpp)
-        ratio = max(1.0, mpp / self.levels[level].mpp)
+        ratio = mpp / self.levels[level].mpp
         grid = CellGrid.covering(self.size_l0, (mpp / self.mpp_l0[0], mpp / self.mpp_l0[1]))
         shape = self.levels[level].shape
+        if ratio < 1 - 1e-6:
+            return View(
+                _enlarged(self.read(level), grid.shape, ratio),
+                _enlarged(self.tissue(level).astype(np.float32), grid.shape, ratio),
+                mpp,
+                grid,
+            )
         if math.isclose(ratio, 1, rel_tol=1e-6):
             pixels, tissue = self.read(level), self.tissue(level).astype(np.float32)
             return View(pixels, tissue, mpp, grid)
@@ -153,12 +165,18 @@ class Pyramid:
         Pixels only a little smaller than those wanted would blur: each mean would take in, in
         part, what lies outside its area.
         """
-        if self.levels[0].mpp > mpp * _SAME_MPP:
+        if self.levels[0].mpp > mpp * _MOST_ENLARGED:
+            raise PyramidError(
+                f"{self.path}: a view at {mpp:g} um/px was asked for, but the finest there is has "
+                f"{self.levels[0].mpp:g} um/px, and the slide {max(self.mpp_l0):g} um/px. Ask for "
+                "a coarser view, or if the slide's own value is wrong, give the right one (--mpp)."
+            )
+        as_fine_as_the_slide = self.levels[0].mpp <= max(self.mpp_l0) * _SAME_MPP
+        if self.levels[0].mpp > mpp * _SAME_MPP and not as_fine_as_the_slide:
             raise PyramidError(
                 f"{self.path}: a view at {mpp:g} um/px was asked for, but the pyramid begins at "
                 f"{self.levels[0].mpp:g} um/px. Ask for a coarser view, or build the pyramid with "
-                f"finest_mpp={mpp:g}; it can be no finer than the slide, "
-                f"{max(self.mpp_l0):g} um/px."
+                f"finest_mpp={mpp:g}."
             )
         same = [
             i for i, level in enumerate(self.levels) if math.isclose(level.mpp, mpp, rel_tol=1e-6)
@@ -172,6 +190,15 @@ class Pyramid:
 
     def _tissue_rows(self, level: int, first: int, last: int) -> NDArray[np.uint8]:
         return np.asarray(_open_array(self.path, f"{TISSUE_PATH}/{level}")[first:last], np.uint8)
+
+
+def _enlarged(pixels: NDArray[T], shape: tuple[int, int], ratio: float) -> NDArray[T]:
+    """For each of `shape` pixels, `ratio` as large as those given, the one its centre lies in."""
+    rows, cols = (
+        np.minimum((np.arange(n) + 0.5) * ratio, limit - 1).astype(int)
+        for n, limit in zip(shape, pixels.shape[:2], strict=True)
+    )
+    return pixels[np.ix_(rows, cols)]
 
 
 def recipe_of(settings: PyramidSettings) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class TissueSettings:
         chroma: least difference between the optical densities of two colours, after smoothing.
         colour_levels: the same in grey levels; keeps noise in black areas, where optical density
             is mostly rounding, from passing for colour.
+        black_levels: grey levels of the brightest channel, after smoothing, below which a bright
+            field shows nothing: shadow at the edge of the slide, black ink.
         smooth_um: standard deviation of the smoothing before the test on a bright field.
         dark_smooth_um: the same on a dark field, where tissue is dark between its nuclei.
         dark_contrast: least range of grey levels, after smoothing, for a dark field to show
@@ -53,6 +55,7 @@ class TissueSettings:
 
     chroma: float = 0.03
     colour_levels: float = 6.0
+    black_levels: float = 56.0
     smooth_um: float = 8.0
     dark_smooth_um: float = 30.0
     dark_contrast: float = 1.5
@@ -134,7 +137,9 @@ def glass_colour(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _stain(rgb: NDArray[np.uint8], mpp: float, settings: TissueSettings) -> NDArray[np.bool_]:
     light = _smooth(rgb, settings.smooth_um, mpp)
     light *= 255 / glass_colour(rgb)
-    coloured = light.max(axis=2) - light.min(axis=2) >= settings.colour_levels
+    brightest = light.max(axis=2)
+    coloured = brightest - light.min(axis=2) >= settings.colour_levels
+    coloured &= brightest >= settings.black_levels
     density = np.maximum(light, 8, out=light)
     np.log10(density, out=density)
     np.subtract(np.float32(np.log10(255)), density, out=density)

@@ -37,3 +37,11 @@ rule all:
 
 include: "slides.smk"
 include: "training.smk"
+
+
+# A slide that fails costs neither the others (with --keep-going) nor the table, which names it.
+onerror:
+    shell(
+        "saccade evaluate {RESULTS:q} --slides {config[slides]:q} --out {RESULTS:q}"
+        " {COHORT.split_flag} 2> {RESULTS:q}/logs/evaluate.log || true"
+    )

@@ -1,7 +1,8 @@
 rule train:
     """Attention and features together, from one label a slide."""
     input:
-        sheet=config["slides"],
+        # Its age does not count: of its rows only those in params.rows concern the model.
+        sheet=ancient(config["slides"]),
         run=config["run"],
         slides=[COHORT.paths[slide] for slide in COHORT.trained],
         # The pyramids have to be there, but one that is built again is the same one: that is no
@@ -26,6 +27,7 @@ rule train:
         out=lambda wildcards, output: COHORT.folder(output.model),
         pyramids=lambda wildcards, output: COHORT.folder(COHORT.folder(output.model)),
         device=config["device"],
+        rows=COHORT.training_rows,
     shell:
         "saccade train {input.run:q} --slides {input.sheet:q} --out {params.out:q} --replace"
         " --pyramids {params.pyramids:q} --device {params.device} 2> {log:q}"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from saccade.pipeline import train as training
 from saccade.pipeline.config import ModelConfig, RunConfig
@@ -188,9 +189,15 @@ def test_the_best_epoch_is_the_model(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([0.9, 0.1, 0.5])
+    after: list[bytes] = []
     monkeypatch.setattr(training, "validate", lambda *_: {"loss": next(losses)})
-    run(tmp_path, with_training(epochs=3))
+    settings = with_training(epochs=3, schedule="constant")
+    run(tmp_path, settings, report=lambda _: after.append(weights(tmp_path)))
 
+    assert after[0] != after[1]
+    assert after[1] == after[2] == weights(tmp_path)
+    best, last = (load_file(tmp_path / f"{name}.safetensors") for name in ("model", "last"))
+    assert not best["head.weight"].equal(last["head.weight"])
     assert read_card(tmp_path / "model.safetensors").training["epoch"] == 2
     assert read_card(tmp_path / "last.safetensors").training["epoch"] == 3
 

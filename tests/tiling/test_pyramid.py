@@ -267,6 +267,20 @@ def test_pixels_that_are_not_square_become_square(tmp_path: Path, pixels: RGB) -
     assert view.pixels.shape == (242, 170, 3)
 
 
+def test_a_slide_coarser_than_the_view_is_enlarged(tmp_path: Path) -> None:
+    pixels = tissue_like(900, 700)
+    pyramid = build_pyramid(open_slide(pixels, mpp=28.0), tmp_path / "p.zarr")
+
+    view = pyramid.view(14.0)
+
+    assert (view.pixels == pixels.repeat(2, axis=0).repeat(2, axis=1)).all()
+    assert (view.tissue == pyramid.tissue(0).repeat(2, axis=0).repeat(2, axis=1)).all()
+    assert view.grid.cell_l0 == (0.5, 0.5)
+    assert pyramid.view(16.0).pixels.shape[:2] == pyramid.view(16.0).grid.shape
+    with pytest.raises(PyramidError, match="the finest there is has 28 um/px"):
+        pyramid.view(6.9)
+
+
 def test_a_view_finer_than_the_pyramid_is_refused(pyramid: Pyramid) -> None:
     with pytest.raises(PyramidError, match=r"begins at 4 um/px.*finest_mpp=2"):
         pyramid.view(2.0)

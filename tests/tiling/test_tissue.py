@@ -74,6 +74,16 @@ def test_the_dark_band_of_a_coverslip_is_left_out_but_not_the_tissue_in_it() -> 
     assert not mask[:60, 320:].any()
 
 
+def test_tissue_that_the_shadow_swallows_is_left_out() -> None:
+    shade = np.where(COLS < 180, 0.15, 1)[..., None]
+    image = (slide() * shade).astype(np.uint8)
+
+    mask = tissue_mask(image, MPP)
+
+    assert not mask[:, :170].any()
+    assert agreement(mask[:, 190:], ELLIPSE[:, 190:]) > 0.95
+
+
 @pytest.mark.parametrize(
     "ink", [(40, 60, 190), (96, 149, 222), (40, 150, 80), (215, 40, 50), (25, 25, 28)]
 )

@@ -29,7 +29,7 @@ JOB = re.compile(r"^(?:local)?rule (\w+):.*?(?=^\S|\Z)", re.M | re.S)
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
-    command += ["--cores", "2", "--workflow-profile", "none", *arguments]
+    command += ["--cores", "2", *arguments]
     return subprocess.run(
         command,
         env={**ENVIRONMENT, "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]},
@@ -133,6 +133,30 @@ def test_a_deleted_slide_comes_back_and_then_nothing_is_left_to_do(finished: Pat
     assert not planned(finished)
 
 
+@pytest.mark.parametrize(
+    ("edit", "trains"),
+    [
+        (("s6.tiff,a", "s6.tiff,b"), False),
+        (("p0,train", "p0x,train"), False),
+        (("s0.tiff,a", "s0.tiff,b"), True),
+    ],
+    ids=["label of a tested slide", "patient", "label of a slide trained on"],
+)
+def test_an_edited_sheet_trains_again_only_if_training_sees_it(
+    finished: Path, edit: tuple[str, str], trains: bool
+) -> None:
+    sheet = finished / "slides.csv"
+    before = sheet.read_text()
+    assert edit[0] in before
+    try:
+        sheet.write_text(before.replace(*edit) + "\n")
+        jobs = planned(finished)
+    finally:
+        sheet.write_text(before)
+    assert ("train" in jobs) is trains
+    assert "evaluate" in jobs
+
+
 @pytest.fixture
 def copy(desk: Path, tmp_path: Path) -> Path:
     for file in desk.iterdir():
@@ -167,6 +191,21 @@ def test_a_lost_slide_stops_before_the_first_job(copy: Path) -> None:
 def test_a_model_that_is_there_is_not_trained(copy: Path, trained: Path) -> None:
     write_config(copy, model=str(trained / "model.safetensors"), predict="test")
     assert set(planned(copy)) == per_slide(*TESTED) | ONCE_AT_THE_END
+
+
+def test_a_broken_slide_costs_itself_and_is_named_in_the_table(copy: Path, trained: Path) -> None:
+    write_config(copy, model=str(trained / "model.safetensors"), predict="test")
+    broken = copy / "broken.tiff"
+    broken.write_bytes((copy / "s6.tiff").read_bytes()[:900])
+    with (copy / "slides.csv").open("a") as sheet:
+        sheet.write("broken,broken.tiff,a,p9,test,\n")
+    ended = snakemake(copy)
+
+    assert ended.returncode == 1
+    assert "broken.tiff: " in ended.stdout  # the log of what failed is shown
+    table = (copy / "results" / "summary.csv").read_text().splitlines()
+    assert [line.split(",")[-1] for line in table] == ["status", "ok", "missing"]
+    assert (copy / "results" / "s6" / "qupath" / "attention.geojson").is_file()
 
 
 def test_linters_find_nothing_to_mend(desk: Path) -> None:
