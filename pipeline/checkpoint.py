@@ -64,12 +64,12 @@ def load_checkpoint(
     """Put model and optimizer where they were; a fresh state if there is no checkpoint.
 
     Raises:
-        ResultsError: if the checkpoint is of a run with other settings, slides or code, and is
-            not to be replaced.
+        ResultsError: if the checkpoint cannot be read, or is of a run with other settings, slides
+            or code that is not to be replaced.
     """
     if not path.exists():
         return RunState()
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = _read(path)
     if content["inputs"] != inputs:
         if replace:
             return RunState()
@@ -80,3 +80,14 @@ def load_checkpoint(
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     return RunState(**content["state"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return {key: content[key] for key in ("state", "model", "optimizer", "inputs")}
+    except Exception as error:  # torch raises pickle, zip and runtime errors alike for bad files
+        raise ResultsError(
+            f"{path}: is no checkpoint of a training run. Choose another --out, or delete this "
+            "file to start anew."
+        ) from error

@@ -329,6 +329,14 @@ def test_weights_with_code_in_them_are_refused_unexecuted(run: Run, tmp_path: Pa
     assert not (tmp_path / "sprung").exists()
 
 
+def test_a_checkpoint_with_code_in_it_is_refused_unexecuted(run: Run, tmp_path: Path) -> None:
+    for content in ({"state": Trap(tmp_path / "sprung")}, {"state": {}}, [1]):
+        torch.save(content, tmp_path / "checkpoint.pt")
+        with pytest.raises(ResultsError, match=r"checkpoint\.pt: is no checkpoint"):
+            run(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_classes_count_equally_if_balanced() -> None:
     labels = [0, 0, 0, 1]
     balanced = class_weights(labels, 2, "balanced")
