@@ -14,6 +14,7 @@ from saccade.pipeline.errors import SheetError
 COLUMNS = ("slide", "path", "label", "patient", "split", "mpp")
 REQUIRED = ("slide", "path")
 SPLITS = ("train", "val", "test", "")
+RESERVED = ("model", "logs", "benchmarks")  # folders of the workflow, beside those of the slides
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -101,6 +102,11 @@ def _row(sheet: Path, number: int, values: dict[str, str]) -> SheetRow:
         raise SheetError(
             f"{where}: slide {text['slide']!r} cannot name a folder; "
             "use letters, digits, '.', '_' and '-'."
+        )
+    if text["slide"] in RESERVED:
+        raise SheetError(
+            f"{where}: slide {text['slide']!r} would share its folder of results with the "
+            f"workflow's own; choose a name other than {', '.join(RESERVED)}."
         )
     if not text["path"]:
         raise SheetError(f"{where}: slide {text['slide']} has no path.")

@@ -141,10 +141,12 @@ def _bench(
 
 
 def _record(config: RunConfig, classes: Sequence[str], cohort: Cohort, device: str) -> Record:
+    settings = config_dict(config)
+    del settings["training"]["workers"]  # changes no result, so a run may go on with others
     return Record(
         step="train",
         inputs={
-            "config": config_dict(config),
+            "config": settings,
             "classes": list(classes),
             "train": {e.subject.name: classes[e.label] for e in cohort.train},
             "val": {e.subject.name: classes[e.label] for e in cohort.val},

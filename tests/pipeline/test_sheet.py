@@ -44,6 +44,7 @@ def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_header(tmp_path: Path)
         ("a,a.svs,x,,train,\na,b.svs,x,,train,\n", "slide a is listed twice"),
         ("a/b,a.svs,x,,train,\n", "line 2: slide 'a/b' cannot name a folder"),
         ("../a,a.svs,x,,train,\n", "cannot name a folder"),
+        ("model,a.svs,x,,train,\n", "line 2: slide 'model' would share its folder"),
         ("a,,x,,train,\n", "slide a has no path"),
         ("a,a.svs,x,,training,\n", "split is 'training'; wanted train, val, test or empty"),
         ("a,a.svs,x,,train,0\n", "mpp is '0'; wanted micrometres per pixel"),

@@ -74,6 +74,7 @@ def test_workers_change_nothing(run: Run, trained: Path, tmp_path: Path) -> None
     run(tmp_path, with_training(workers=3))
 
     assert weights(tmp_path) == weights(trained)
+    run(tmp_path)  # with another number of them it is the same run still, and not refused
 
 
 def test_training_moves_every_part_of_the_model(trained: Path) -> None:
