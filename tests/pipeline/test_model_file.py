@@ -10,9 +10,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import saccade
-from saccade.pipeline.config import ModelConfig
+from saccade.pipeline.config import ModelConfig, RunConfig
 from saccade.pipeline.errors import ModelFileError
 from saccade.pipeline.model_file import (
+    ModelCard,
     load_encoder_weights,
     load_model,
     read_card,
@@ -88,13 +89,13 @@ def test_the_hash_is_of_the_content(model: Path, tmp_path: Path) -> None:
     assert weights_hash(copy) != weights_hash(model)
 
 
-def test_where_the_first_weights_came_from_is_forgotten(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [{"weights": "encoder.pt"}, {"pretrained": True}])
+def test_where_the_first_weights_came_from_is_forgotten(first: dict[str, Any]) -> None:
     """Else a model could be loaded only where the encoder's weights lie."""
-    assert (header_of(model)["model"]["pretrained"], header_of(model)["model"]["weights"]) == (
-        False,
-        None,
-    )
-    assert ModelConfig().weights is None
+    config = RunConfig(model=ModelConfig(encoder="timm:resnet10t", **first))
+    card = ModelCard.of(config, ("a", "b"))
+
+    assert card.model == ModelConfig(encoder="timm:resnet10t")
 
 
 def refused(path: Path, match: str) -> None:
