@@ -108,7 +108,12 @@ class SegmentedPlane:
         self._whole_jpegs = whole_jpegs and key.compression == 7
 
     def read(self, x: int, y: int, width: int, height: int) -> Samples:
-        """Return (height, width, samples) as stored."""
+        """Return (height, width, samples) as stored; maybe a view of what others read, too."""
+        if self._planes == 1 and len(places := list(self._places(x, y, width, height))) == 1:
+            ((row, col),) = places
+            top, left = y - row * self._tile[1], x - col * self._tile[0]
+            segment = self._segment(row * self._across + col)
+            return segment[top : top + height, left : left + width]
         samples = np.empty((height, width, self._planes * self._contig), self._dtype)
         wide, high = self._tile
         for plane in range(self._planes):
@@ -169,7 +174,9 @@ class SegmentedPlane:
                 raise ValueError(f"segment {index} is cut short: {len(data)} of {count} bytes")
             if data is not None and self._whole_jpegs and not _ends_at_its_end(data):
                 raise ValueError(f"segment {index} is cut short: its JPEG stream ends early")
-            return self._samples_of(data, index)
+            samples = self._samples_of(data, index)
+        samples.flags.writeable = False  # others will read it, too
+        return samples
 
     def _samples_of(self, data: bytes | None, index: int) -> Samples:
         decoded, _, shape = self._decode(data, index, **self._tables)
