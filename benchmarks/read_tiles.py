@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--reader", help=argparse.SUPPRESS)
     parser.add_argument("--slide", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--kind", help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=KINDS, help="one kind of places only")
     options = parser.parse_args()
     if options.reader:
         measure(
@@ -243,7 +243,7 @@ def main() -> None:
             f"{options.size} x {options.size} px, {path.stat().st_size / 1e6:.0f} MB, load", end=""
         )
         print(f" {os.getloadavg()[0]:.1f}, {options.tiles} tiles, {options.rounds} rounds")
-        for kind in KINDS:
+        for kind in [options.kind] if options.kind else KINDS:
             table(path, kind, options)
 
 
