@@ -34,7 +34,7 @@ KINDS = {"aligned": 1.0, "unaligned": 1.0, "region": 1.0, "0.5 um/px": 2.0}
 
 
 def make_slide(path: Path, size: int) -> None:
-    """White around noise that compresses as tissue does: about 15 kB a tile."""
+    """White around noise that compresses as tissue does: about 23 kB a tile."""
     rng = np.random.default_rng(0)
     count = -(-size // SIDE)
     coarse = rng.integers(90, 220, (16, SIDE // 4, SIDE // 4, 3))
