@@ -110,13 +110,19 @@ def predict_slide(
             prediction = predict_subject(
                 model, subject, card.classes, reader, tiles, generator_for("predict", options.seed)
             )
+            decoded = reader.counts()
         # First, or a run killed now would leave a record of files that are no longer there.
         (out / RECORD).unlink(missing_ok=True)
         doubts = _doubts(slide, card)
         write_results(
             out, name, slide, pyramid, prediction, encoder=card.model.encoder, doubts=doubts
         )
-        cost = watch.cost(tiles_read=len(prediction.places))
+        cost = watch.cost(
+            tiles_read=len(prediction.places),
+            source_tiles_decoded=decoded.tiles,
+            compressed_bytes_read=decoded.compressed_bytes,
+            pixels_decoded=decoded.pixels,
+        )
         write_json(out / RECORD, Record(record.step, record.inputs, cost).as_dict())
         return True
 

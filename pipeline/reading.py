@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.tiling import Slide, open_slide
+from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import SlideError
 
 _PIECE = 8  # tiles a job: small enough that two slides keep many threads busy
@@ -48,6 +49,7 @@ class TileReader:
         self._size_px, self._mpp, self._max_open = size_px, mpp, max_open
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="tiles")
         self._slides: OrderedDict[SlideRef, Slide] = OrderedDict()
+        self._closed = ReadCount()
 
     def __enter__(self) -> TileReader:
         return self
@@ -73,6 +75,10 @@ class TileReader:
         self._close_oldest()
         return tiles
 
+    def counts(self) -> ReadCount:
+        """What all slides together had decoded so far."""
+        return sum((slide.counts() for slide in self._slides.values()), self._closed)
+
     def _start(self, request: TileRequest) -> list[Future[NDArray[np.uint8]]] | SlideError:
         try:
             slide = self._slide(request.slide)
@@ -94,7 +100,9 @@ class TileReader:
 
     def _close_oldest(self) -> None:
         while len(self._slides) > self._max_open:
-            self._slides.popitem(last=False)[1].close()
+            _, slide = self._slides.popitem(last=False)
+            self._closed += slide.counts()
+            slide.close()
 
 
 def _gather(jobs: Sequence[Future[NDArray[np.uint8]]]) -> NDArray[np.uint8] | SlideError:

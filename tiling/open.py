@@ -12,8 +12,8 @@ from saccade.tiling.content import described, head_of, is_picture, is_tiff, is_z
 from saccade.tiling.errors import SlideNotFoundError, UnreadableSlideError
 from saccade.tiling.slide import RGB, Slide, Source
 from saccade.tiling.sources.array import ArraySource
+from saccade.tiling.sources.direct import open_direct
 from saccade.tiling.sources.image import open_image
-from saccade.tiling.sources.openslide import OpenSlideSource
 from saccade.tiling.sources.tiff import TiffSource
 
 # Files that only point to the pixels, and show a preview to whoever opens them alone.
@@ -102,7 +102,7 @@ def _source_of_file(path: Path, head: bytes, channels: tuple[int, ...] | None) -
         raise ValueError(f"channels can be chosen in TIFF and OME-Zarr; this is {described(head)}.")
     refusal = ""
     try:
-        return OpenSlideSource(path)
+        return open_direct(path)
     except openslide.OpenSlideUnsupportedFormatError:
         known = False
     except openslide.OpenSlideError as error:

@@ -26,6 +26,7 @@ class Axis:
         count: number of output pixels.
         pitch: distance between the positions where a read of the level may begin.
         divisible: whether every output pixel may begin a read of its own.
+        begins_whole: whether a read may begin at any whole pixel, too.
     """
 
     start: float
@@ -33,6 +34,7 @@ class Axis:
     count: int
     pitch: float = 1.0
     divisible: bool = False
+    begins_whole: bool = False
 
     @classmethod
     def snapped(cls, start: float, step: float, count: int, pitch: float = 1.0) -> Axis:
@@ -68,6 +70,8 @@ class Axis:
         if self.is_whole:
             return self._allowed(self.start)
         latest = self.start - self._margin
+        if self.begins_whole:
+            return float(math.floor(latest))
         first = self._allowed(math.floor(latest))
         return first if first <= latest else self._allowed(math.floor(latest) - 1)
 
@@ -121,17 +125,20 @@ class Box:
         scale: tuple[float, float],
         level_scale: tuple[float, float],
         pitch: float = 1.0,
+        *,
+        begins_whole: bool = False,
     ) -> Box:
         """Box of `size_px` output pixels of `scale` level-0 pixels each, on a level.
 
         Exact blocks need no margin; anything else gets the support of the resampling filter.
         """
-        x, y = (
+        axes = (
             Axis.snapped(
                 corner_l0[i] / level_scale[i], scale[i] / level_scale[i], size_px[i], pitch
             )
             for i in (0, 1)
         )
+        x, y = (replace(axis, begins_whole=begins_whole) for axis in axes)
         return cls(x, y)
 
     @property
@@ -207,12 +214,15 @@ def resample(
 def block_means(pixels: NDArray[np.uint8], block_px: tuple[int, int]) -> NDArray[np.uint8]:
     """Mean of every block of (width, height) pixels, rounded half up; sides are multiples of it.
 
-    Pillow's `reduce` is as fast, but divides by a truncated factor: it misses by one now and then.
+    Pillow's `reduce` divides by a truncated factor and misses by one now and then, unless a block
+    has 2, 4, 8 ... pixels: then it is exact, and faster.
     """
     width, height = block_px
     if block_px == (1, 1):
         return pixels
     count = width * height
+    if count in (2, 4, 8, 16):
+        return np.asarray(Image.fromarray(pixels).reduce(block_px))
     total: NDArray[Any] = pixels[::height].astype(np.uint16 if count <= 256 else np.uint32)
     for row in range(1, height):
         total += pixels[row::height]

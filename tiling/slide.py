@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +12,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import MissingMppError
 from saccade.tiling.hashing import array_hash, file_hash
 from saccade.tiling.resample import Box, resample
 
 RGB = NDArray[np.uint8]
+Rect = tuple[float, float, int, int]
+"""(x, y, width, height) in pixels of a level."""
 
 _MOST_PIXELS = 2**23  # read at once: 100 MB on the way through, and block edges cost little
+
+_WHOLE = 1e-6  # pixels: so little is what is left of dividing and multiplying by a downsample
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +80,29 @@ class Source(Protocol):
         of a level; reading where it can begin saves a second interpolation.
         """
 
+    def begins_whole(self, level: int) -> bool:
+        """Whether a read may begin at any whole pixel of the level, too."""
+        return (1 / self.pitch_px(level)).is_integer()
+
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Return (height, width, 3) of a level.
 
-        `x_px` and `y_px` are multiples of the pitch. The rectangle lies inside the level; only
-        where the pitch is less than a pixel may it overhang, and shows the background there.
+        `x_px` and `y_px` are multiples of the pitch, or whole where reads may begin whole. The
+        rectangle lies inside the level; only one that begins between pixels may overhang, and
+        shows the background there.
         """
+
+    def in_order(self, level: int, rects: Sequence[Rect]) -> Iterator[int]:
+        """Indices of rectangles in the order in which it costs least to read them, one by one.
+
+        The next index is taken when the rectangle before it has been read: until then, what later
+        ones share with it may be kept. Rectangles may overhang the level.
+        """
+        yield from sorted(range(len(rects)), key=lambda i: (rects[i][1], rects[i][0]))
+
+    def counts(self) -> ReadCount:
+        """What was decoded since the file was opened; nothing where nothing needs decoding."""
+        return ReadCount()
 
     def associated_images(self) -> Mapping[str, RGB]:
         """Label, macro and thumbnail images by name."""
@@ -218,11 +240,9 @@ class Slide:
         _refuse_odd_numbers(x_l0, y_l0, size, mpp)
         scale = self.downsample_for(mpp)
         level = self.level_for(min(scale))
-        box = Box.around(
-            (x_l0, y_l0), size, scale, self.level_scale(level), self._source.pitch_px(level)
-        )
+        box = self._box((x_l0, y_l0), size, scale, level)
         pixels = np.empty((size[1], size[0], 3), np.uint8)
-        self._fill(pixels, level, box if box.area_px <= _MOST_PIXELS else box.divisible())
+        self._fill(pixels, level, box)
         return pixels
 
     def read_tiles(
@@ -230,14 +250,28 @@ class Slide:
     ) -> RGB:
         """Read square tiles; `corners_l0` (n, 2) are their upper-left corners (x, y).
 
+        Each tile is what `read` gives. Of TIFF, every source tile is decoded once, however many of
+        the tiles share it; those that are still wanted take at most 256 MB.
+
         Returns:
             uint8 (n, rows, cols, 3), in the order of `corners_l0`.
         """
         corners = np.asarray(corners_l0, float).reshape(-1, 2)
         tiles = np.empty((len(corners), size_px, size_px, 3), np.uint8)
-        for i in np.lexsort(corners.T):  # rows from the top: neighbours share decoded segments
-            tiles[i] = self.read(corners[i, 0], corners[i, 1], size_px, mpp)
+        if not len(corners):
+            return tiles
+        size, (x_l0, y_l0) = (size_px, size_px), corners.T
+        _refuse_odd_numbers(x_l0.sum(), y_l0.sum(), size, mpp)  # nan and inf show in a sum
+        scale = self.downsample_for(mpp)
+        level = self.level_for(min(scale))
+        boxes = [self._box((x, y), size, scale, level) for x, y in corners.tolist()]
+        for i in self._source.in_order(level, [box.outer_px for box in boxes]):
+            self._fill(tiles[i], level, boxes[i])
         return tiles
+
+    def counts(self) -> ReadCount:
+        """What was decoded since the slide was opened: source tiles, bytes, pixels, seconds."""
+        return self._source.counts()
 
     def peek(self, level: int, most_px: int) -> RGB:
         """Read up to `most_px` pixels a side from the middle of a level, as they are stored."""
@@ -258,6 +292,23 @@ class Slide:
         downsample = self.levels[level].downsample
         return downsample, downsample
 
+    def _box(
+        self,
+        corner_l0: tuple[float, float],
+        size_px: tuple[int, int],
+        scale: tuple[float, float],
+        level: int,
+    ) -> Box:
+        box = Box.around(
+            corner_l0,
+            size_px,
+            scale,
+            self.level_scale(level),
+            pitch=self._source.pitch_px(level),
+            begins_whole=self._source.begins_whole(level),
+        )
+        return box if box.area_px <= _MOST_PIXELS else box.divisible()
+
     def _fill(self, pixels: RGB, level: int, box: Box) -> None:
         """Write what `box` shows into `pixels`, in blocks if it covers too much at once."""
         shape = self.levels[level]
@@ -274,16 +325,18 @@ class Slide:
             for window, half in box.halves():
                 self._fill(pixels[window], level, half)
 
-    def _read_padded(self, level: int, rect_px: tuple[float, float, int, int]) -> RGB:
+    def _read_padded(self, level: int, rect_px: Rect) -> RGB:
         """Read (x, y, width, height) of a level; what lies outside it is background."""
         if not self._is_open:
             raise ValueError(f"{self.name} was closed; open it again to read from it.")
         x, y, width, height = rect_px
-        if self._source.pitch_px(level) < 1:  # cut off at the edge, it would begin between pixels
+        if max(abs(x - round(x)), abs(y - round(y))) > _WHOLE:
+            # Cut off at the edge of the level, it would begin elsewhere.
             return self._source.read_level(level, x, y, (width, height))
+        x, y = round(x), round(y)
         shape = self.levels[level]
-        left, right = max(0, math.floor(-x)), min(width, math.ceil(shape.width - x))
-        top, bottom = max(0, math.floor(-y)), min(height, math.ceil(shape.height - y))
+        left, right = max(0, -x), min(width, shape.width - x)
+        top, bottom = max(0, -y), min(height, shape.height - y)
         inside = right > left and bottom > top
         if inside and (left, top, right, bottom) == (0, 0, width, height):
             return self._source.read_level(level, x, y, (width, height))

@@ -185,6 +185,16 @@ def test_prediction_says_what_was_read(result: Path) -> None:
     assert sum(weights) == pytest.approx(1, abs=1e-5)
 
 
+def test_the_record_says_what_was_decoded(result: Path) -> None:
+    cost = as_json(result / "record.json")["cost"]
+
+    assert cost["tiles_read"] == 8
+    # A tile of 64 px touches four source tiles at most; two pieces are compared with OpenSlide.
+    assert 0 < cost["source_tiles_decoded"] <= 8 * 4 + 2
+    assert cost["pixels_decoded"] >= 64 * 64
+    assert 0 < cost["compressed_bytes_read"] < cost["pixels_decoded"] * 3
+
+
 def test_verdict_is_that_of_the_tiles_and_weights_in_the_files(result: Path, folder: Path) -> None:
     model, card = load_model(folder / "model.safetensors")
     with h5py.File(result / "features.h5") as file:

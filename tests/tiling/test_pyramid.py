@@ -15,14 +15,14 @@ from saccade.tiling import open_slide
 from saccade.tiling.area import halve
 from saccade.tiling.errors import MissingMppError, PyramidError, UnreadableSlideError
 from saccade.tiling.pyramid import Pyramid, PyramidSettings, build_pyramid
-from saccade.tiling.slide import Level, Slide, SlideInfo
+from saccade.tiling.slide import Level, Slide, SlideInfo, Source
 from saccade.tiling.tissue import TissueSettings
 from tests.slides import tissue_like, write_large_flat_tiff, write_pyramid_tiff
 
 RGB = NDArray[np.uint8]
 
 
-class Recorder:
+class Recorder(Source):
     """A format with several levels that notes what is read from it, and may fail on the way."""
 
     def __init__(

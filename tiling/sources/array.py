@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from saccade.tiling.slide import RGB, Level, SlideInfo
+from saccade.tiling.slide import RGB, Level, SlideInfo, Source
 
 
-class ArraySource:
+class ArraySource(Source):
     """Reads an array.
 
     Args:

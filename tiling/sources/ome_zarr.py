@@ -16,7 +16,7 @@ import zarr
 
 from saccade.tiling.colour import to_rgb, to_uint8
 from saccade.tiling.errors import UnreadableSlideError
-from saccade.tiling.slide import RGB, Level, SlideInfo
+from saccade.tiling.slide import RGB, Level, SlideInfo, Source
 from saccade.tiling.units import micrometres, recorded_mpp
 
 _MOST_CHUNK_SAMPLES = 2**28  # a chunk is decoded whole
@@ -28,7 +28,7 @@ _CODECS = {
 }
 
 
-class OmeZarrSource:
+class OmeZarrSource(Source):
     """Reads the first multiscale image of an OME-Zarr folder.
 
     Of the channels the first three become red, green and blue, or those stated; a single one

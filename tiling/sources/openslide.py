@@ -10,12 +10,15 @@ import numpy as np
 import openslide
 from PIL import Image
 
+from saccade.tiling.counting import ReadCount, Tally
 from saccade.tiling.errors import UnreadableSlideError
-from saccade.tiling.slide import RGB, Level, SlideInfo
+from saccade.tiling.slide import RGB, Level, SlideInfo, Source
 from saccade.tiling.units import recorded_mpp
 
+_SIDES = ("width", "height")
 
-class OpenSlideSource:
+
+class OpenSlideSource(Source):
     """Reads a file through OpenSlide.
 
     Tiles are read once each, in places far from one another: OpenSlide's cache of decoded tiles
@@ -30,6 +33,10 @@ class OpenSlideSource:
         self._slide = openslide.OpenSlide(path)
         self._slide.set_cache(openslide.OpenSlideCache(0))
         self.info = _info(self._slide)
+        self._tile_sizes = [
+            _tile_size(self._slide, level) for level in range(len(self.info.levels))
+        ]
+        self._tally = Tally()
 
     def pitch_px(self, level: int) -> float:
         """One level-0 pixel: that is how OpenSlide is told where to begin."""
@@ -40,13 +47,27 @@ class OpenSlideSource:
         downsample = self.info.levels[level].downsample
         corner_l0 = round(x_px * downsample), round(y_px * downsample)
         try:
-            region = self._slide.read_region(corner_l0, level, size_px)
+            with self._tally.timed(*self._tiles_under(level, x_px, y_px, size_px)):
+                region = self._slide.read_region(corner_l0, level, size_px)
         except openslide.OpenSlideError as error:
             raise UnreadableSlideError(
                 f"{self._name}: the pixels at {corner_l0} of level {level} cannot be decoded "
                 f"({error}). The file is damaged: copy it again from where it came."
             ) from error
         return _over(region, self.info.background)
+
+    def _tiles_under(
+        self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]
+    ) -> tuple[int, int]:
+        """(tiles, pixels in them) under a rectangle, as far as it lies on the level."""
+        tile, shape = self._tile_sizes[level], self.info.levels[level]
+        across = _touched(x_px, size_px[0], tile[0], shape.width)
+        down = _touched(y_px, size_px[1], tile[1], shape.height)
+        return across * down, across * down * tile[0] * tile[1]
+
+    def counts(self) -> ReadCount:
+        """Tiles under what was read, and the time it took; the bytes are not known."""
+        return self._tally.count
 
     def associated_images(self) -> Mapping[str, RGB]:
         """Label, macro and thumbnail images, as far as they can be decoded."""
@@ -63,6 +84,19 @@ class OpenSlideSource:
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
+
+
+def _tile_size(slide: openslide.OpenSlide, level: int) -> tuple[int, int]:
+    """(width, height) of a level's tiles; of the level where it is not told."""
+    whole = slide.level_dimensions[level]
+    told = [slide.properties.get(f"openslide.level[{level}].tile-{side}") for side in _SIDES]
+    width, height = (int(text or side) for text, side in zip(told, whole, strict=True))
+    return width, height
+
+
+def _touched(start: float, length: int, tile: int, whole: int) -> int:
+    first, last = max(start, 0), min(start + length, whole)
+    return max(0, math.ceil(last / tile) - math.floor(first / tile))
 
 
 def _over(region: Image.Image, background: tuple[int, int, int]) -> RGB:

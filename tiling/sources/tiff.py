@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from PIL import Image
 from tifffile import TiffFile, TiffFileError, TiffPage
 
 from saccade.tiling.colour import Samples, over_white, to_rgb, to_uint8
+from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import UnreadableSlideError
-from saccade.tiling.slide import RGB, Level, SlideInfo
+from saccade.tiling.slide import RGB, Level, Rect, SlideInfo, Source
+from saccade.tiling.sources.segments import SegmentCache, shared_order
 from saccade.tiling.sources.tiff_layout import layout_of
-from saccade.tiling.sources.tiff_plane import FileBytes, SegmentCache
+from saccade.tiling.sources.tiff_plane import FileBytes
 from saccade.tiling.sources.tiff_scale import recorded_scale
 
 # tifffile logs what it finds odd in a file. Whoever configures logging sees that; without a
@@ -28,7 +31,7 @@ _DECODED_TO_RGB = {6, 7, 22610, 33007, 34892, 34934, 50001, 50002, 52546}
 _ICC_PROFILE = 34675
 
 
-class TiffSource:
+class TiffSource(Source):
     """Reads the first colour series of a TIFF file, or the first series there is.
 
     Channels stored as images of their own become red, green and blue: the first three, or those
@@ -55,7 +58,8 @@ class TiffSource:
             raise UnreadableSlideError(_reason(self._name, error)) from error
 
     def _open(self, tif: TiffFile, channels: tuple[int, ...] | None) -> None:
-        layout = layout_of(tif, self._file, SegmentCache(), channels)
+        self._cache = SegmentCache()
+        layout = layout_of(tif, self._file, self._cache, channels)
         self._key, self._levels = layout.key, layout.levels
         recorded = recorded_scale(tif, layout.key, layout.index)
         self._bits = recorded.bits or layout.key.bitspersample
@@ -87,6 +91,19 @@ class TiffSource:
                 f"{self._name}: the pixels at {rect[:2]} of level {level} cannot be decoded "
                 f"({error}). The file is damaged or cut short: copy it again from where it came."
             ) from error
+
+    def in_order(self, level: int, rects: Sequence[Rect]) -> Iterator[int]:
+        """Along the segments of the file, each decoded once."""
+        planes = self._levels[level]
+        needs = [
+            list(chain.from_iterable(plane.segments_under(rect) for plane in planes))
+            for rect in rects
+        ]
+        return shared_order(self._cache, needs)
+
+    def counts(self) -> ReadCount:
+        """What was read and decoded."""
+        return self._file.tally.count
 
     def _rgb(self, samples: Samples) -> RGB:
         key = self._key

@@ -1,0 +1,191 @@
+"""Slides that OpenSlide opens, with the pixels taken straight from their TIFF tiles.
+
+OpenSlide pastes tiles together with a drawing library, and that costs several times what decoding
+them does. Where a level is nothing but a tiled TIFF image, its tiles are decoded here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import TiffFile, TiffPage
+
+from saccade.tiling.colour import to_rgb
+from saccade.tiling.counting import ReadCount
+from saccade.tiling.slide import RGB, Rect, Source
+from saccade.tiling.sources.openslide import OpenSlideSource
+from saccade.tiling.sources.segments import SegmentCache, shared_order
+from saccade.tiling.sources.tiff_plane import FileBytes, IntRect, SegmentedPlane
+
+MOST_APART = 2  # grey levels by which the pixels of two decoders may differ
+
+# Formats whose levels are plain TIFF images: tiles neither overlap nor lie on a larger canvas.
+_PLAIN_VENDORS = {"aperio", "generic-tiff"}
+# Raw, LZW, JPEG, deflate (twice), Aperio's JPEG 2000 (YCbCr, RGB), JPEG 2000, zstd.
+_COMPRESSIONS = {1, 5, 7, 8, 32946, 33003, 33005, 34712, 50000}
+_WHOLE = 1e-6  # pixels
+_PROBE_PX = 128
+
+logger = logging.getLogger(__name__)
+
+
+class DirectSource(Source):
+    """Decodes the tiles of a TIFF; asks OpenSlide for all that is not a matter of decoding.
+
+    These are the facts of the slide, levels that are something else than a tiled TIFF image, tiles
+    that the file leaves out, reads that begin between the pixels of a level, and whatever fails.
+    When a level is first read, a tile of it is compared with what OpenSlide shows.
+
+    Args:
+        path: the file.
+        slow: the same file through OpenSlide.
+
+    Raises:
+        OSError: if the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, slow: OpenSlideSource) -> None:
+        self._path, self._slow = path, slow
+        self._file, self._cache = FileBytes(path), SegmentCache()
+        self._planes: dict[int, SegmentedPlane | None] = {}
+        self._lock = Lock()
+        self._images = _images_of(path, slow, self._file, self._cache)
+        self.info = slow.info
+
+    def pitch_px(self, level: int) -> float:
+        """One level-0 pixel, as OpenSlide has it."""
+        return self._slow.pitch_px(level)
+
+    def begins_whole(self, level: int) -> bool:
+        """Wherever tiles are decoded here."""
+        return self._plane(level) is not None or self._slow.begins_whole(level)
+
+    def is_direct(self, level: int) -> bool:
+        """Whether tiles of a level are decoded here."""
+        return self._plane(level) is not None
+
+    def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
+        """Decode the tiles that the rectangle touches, or have OpenSlide do it."""
+        plane = self._plane(level)
+        rect = round(x_px), round(y_px), *size_px
+        begins_between = max(abs(x_px - rect[0]), abs(y_px - rect[1])) > _WHOLE
+        if plane is None or begins_between or plane.leaves_out(*rect):
+            return self._slow.read_level(level, x_px, y_px, size_px)
+        try:
+            return to_rgb(plane.read(*rect))
+        # Codecs raise errors of any kind on damaged data. What OpenSlide makes of it, goes.
+        except Exception:
+            return self._slow.read_level(level, x_px, y_px, size_px)
+
+    def _plane(self, level: int) -> SegmentedPlane | None:
+        """The image that shows the same as OpenSlide; None if there is none."""
+        if level not in self._planes:
+            with self._lock:
+                if level not in self._planes:
+                    self._planes[level] = self._checked(level)
+        return self._planes[level]
+
+    def _checked(self, level: int) -> SegmentedPlane | None:
+        plane = self._images.get(level)
+        if plane is None:
+            return None
+        try:
+            peer = OpenSlideSource(self._path)  # once an error occurred, it reads nothing any more
+            try:
+                return plane if _agrees(plane, level, peer) else None
+            finally:
+                peer.close()
+        # Codecs raise errors of any kind on damaged data.
+        except Exception as error:
+            logger.debug("%s: level %d through OpenSlide (%s)", self._path.name, level, error)
+            return None
+
+    def in_order(self, level: int, rects: Sequence[Rect]) -> Iterator[int]:
+        """Along the tiles of the file, each decoded once."""
+        plane = self._plane(level)
+        if plane is None:
+            return self._slow.in_order(level, rects)
+        return shared_order(self._cache, [plane.segments_under(rect) for rect in rects])
+
+    def associated_images(self) -> Mapping[str, RGB]:
+        """Those of OpenSlide."""
+        return self._slow.associated_images()
+
+    def counts(self) -> ReadCount:
+        """What was decoded here and by OpenSlide."""
+        return self._file.tally.count + self._slow.counts()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+        self._slow.close()
+
+
+def open_direct(path: Path) -> Source:
+    """Open what OpenSlide opens; decode its tiles here where that shows the same pixels.
+
+    Raises:
+        openslide.OpenSlideError: if OpenSlide refuses the file.
+    """
+    slow = OpenSlideSource(path)
+    return DirectSource(path, slow) if slow.info.vendor in _PLAIN_VENDORS else slow
+
+
+def _images_of(
+    path: Path, slow: OpenSlideSource, file: FileBytes, cache: SegmentCache
+) -> dict[int, SegmentedPlane]:
+    """For each level the tiled image of its size, if there is one."""
+    sizes = {(level.width, level.height): i for i, level in enumerate(slow.info.levels)}
+    images: dict[int, SegmentedPlane] = {}
+    try:
+        with TiffFile(path) as tif:
+            for page in tif.pages:
+                assert isinstance(page, TiffPage)  # frames come only where they are asked for
+                level = sizes.get((page.imagewidth, page.imagelength))
+                if level is not None and _is_plain(page):
+                    images.setdefault(level, SegmentedPlane(page, file, cache, whole_jpegs=True))
+    # tifffile raises errors of any kind on what it does not understand; OpenSlide did.
+    except Exception as error:
+        logger.debug("%s: read through OpenSlide (%s)", path.name, error)
+    return images
+
+
+def _is_plain(page: TiffPage) -> bool:
+    """Whether decoding is all it takes to see an image: 8-bit RGB or grey, in tiles, upright."""
+    colours = (page.samplesperpixel, page.photometric) in ((3, 2), (3, 6), (1, 1))
+    packed = page.photometric != 6 or page.compression in (7, 33003, 33005, 34712)
+    eight = page.dtype == np.uint8 and page.bitspersample == 8 and page.imagedepth == 1
+    together = page.samplesperpixel == 1 or page.planarconfig == 1
+    upright = page.tags.valueof(274) in (None, 1)
+    known = page.is_tiled and page.compression in _COMPRESSIONS
+    return bool(known and colours and packed and eight and together and upright)
+
+
+def _agrees(plane: SegmentedPlane, level: int, peer: OpenSlideSource) -> bool:
+    """Compare one tile with OpenSlide: the one with most in it, whose colours tell most.
+
+    Where the downsample is no whole number, OpenSlide cannot begin in that tile exactly. There
+    its mean is compared, and the upper left corner of the level pixel by pixel.
+    """
+    fullest = _away(plane, level, peer, plane.fullest_rect(_PROBE_PX))
+    if peer.begins_whole(level):
+        return bool(np.abs(fullest).max() <= MOST_APART)
+    # A tile that is left out could not be had from OpenSlide at the very same place.
+    if plane.is_sparse or np.abs(fullest.mean(axis=(0, 1))).max() > MOST_APART:
+        return False
+    corner = 0, 0, min(_PROBE_PX, plane.size[0]), min(_PROBE_PX, plane.size[1])
+    return bool(np.abs(_away(plane, level, peer, corner)).max() <= MOST_APART)
+
+
+def _away(
+    plane: SegmentedPlane, level: int, peer: OpenSlideSource, rect: IntRect
+) -> NDArray[np.int16]:
+    """What is decoded here less what OpenSlide shows."""
+    x, y, width, height = rect
+    shown = peer.read_level(level, x, y, (width, height))
+    return to_rgb(plane.read(*rect)).astype(np.int16) - shown
