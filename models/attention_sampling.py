@@ -292,7 +292,13 @@ class AttentionSampling(nn.Module):
         """Return class logits from drawn tiles; `weigh` after `encode` also says why."""
         return self.weigh(self.encode(tiles), log_probs, log_proposal).logits
 
-    def evidence(self, reading: Reading) -> Float[Tensor, "images k classes"]:
-        """Return what each tile put on each logit; with the head's bias they sum to the logits."""
-        shares = reading.features.to(reading.weights.dtype) @ self.head.weight.T
-        return reading.weights[..., None] * shares
+    def evidence(
+        self, features: Float[Tensor, "images k features"]
+    ) -> Float[Tensor, "images k classes"]:
+        """Return the logits that each tile alone would give, above their mean over the classes.
+
+        Without the head's bias, and whatever attention the tile got. Weighted and summed over the
+        tiles, plus the bias, they are the logits up to one number for all classes.
+        """
+        logits = features @ self.head.weight.T.to(features.dtype)
+        return logits - logits.mean(dim=-1, keepdim=True)

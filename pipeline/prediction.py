@@ -80,8 +80,7 @@ def predict_subject(
 def _prediction(
     model: AttentionSampling, subject: Subject, classes: tuple[str, ...], seen: Look
 ) -> Prediction:
-    scores = model.head.weight.double() @ seen.reading.features[0].double().T
-    evidence = (scores - scores.mean(dim=0)).T
+    evidence = model.evidence(seen.reading.features.double())[0]
     return Prediction(
         classes=classes,
         probabilities=seen.reading.logits[0].double().softmax(dim=0).cpu().numpy(),

@@ -110,10 +110,13 @@ def test_evidence_of_all_tiles_and_the_bias_are_the_logits() -> None:
     log_probs = torch.tensor([[0.3, 0.2, 0.1, 0.1, 0.05], [0.9, 0.01, 0.02, 0.03, 0.01]]).log()
 
     reading = model.weigh(model.encode(tiles), log_probs)
-    evidence = model.evidence(reading)
+    evidence = model.evidence(reading.features)
 
     assert evidence.shape == (2, 5, 3)
-    torch.testing.assert_close(evidence.sum(dim=1) + model.head.bias, reading.logits)
+    torch.testing.assert_close(evidence.sum(dim=2), torch.zeros(2, 5), atol=1e-6, rtol=0)
+    total = (reading.weights[..., None] * evidence).sum(dim=1) + model.head.bias
+    apart = reading.logits - total
+    torch.testing.assert_close(apart, apart.mean(dim=1, keepdim=True).expand_as(apart))
     torch.testing.assert_close(model.classify(tiles, log_probs), reading.logits)
 
 
