@@ -34,7 +34,7 @@ def make_thumbnails(
     """
     target = out / "pyramid.zarr"
     with open_slide(path, mpp=mpp) as slide, exclusive(out):
-        if is_up_to_date(slide, target, config):
+        if _existing(slide, target, config) is not None:
             return target, False
         build_pyramid(
             slide, target, finest_mpp=config.finest_mpp, workers=workers, progress=progress
@@ -51,11 +51,15 @@ def ensure_pyramid(
         PyramidError: if something that is no pyramid lies at `path`.
         MissingMppError: if the slide's mpp is not known.
     """
-    if is_up_to_date(slide, path, config):
-        return Pyramid.open(path)
+    existing = _existing(slide, path, config)
+    if existing is not None:
+        return existing
     return build_pyramid(slide, path, finest_mpp=config.finest_mpp, progress=progress)
 
 
-def is_up_to_date(slide: Slide, path: Path, config: PyramidConfig) -> bool:
-    """Whether the pyramid at `path` is of this slide, at this scale, by this code."""
-    return path.exists() and Pyramid.open(path).matches(slide, finest_mpp=config.finest_mpp)
+def _existing(slide: Slide, path: Path, config: PyramidConfig) -> Pyramid | None:
+    """The pyramid at `path` if it is of this slide, at this scale, by this code."""
+    if not path.exists():
+        return None
+    pyramid = Pyramid.open(path)
+    return pyramid if pyramid.matches(slide, finest_mpp=config.finest_mpp) else None

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from saccade.pipeline.errors import ConfigError, ResultsError
 from saccade.pipeline.export.geojson import write_tiles_geojson
 from saccade.pipeline.export.ometiff import write_heatmap
+from saccade.pipeline.export.tables import read_tiles_csv
 from saccade.pipeline.files import atomic_path
 from saccade.tiling.grid import CellGrid
-from saccade.tiling.places import Places
 
 TOOLS = ("qupath",)
 SCRIPT = "open_in_qupath.groovy"
 _SOURCES = ("record.json", "prediction.json", "tiles.csv", "attention.ome.tif")
-_PLACE_COLUMNS = 10  # of tiles.csv, before the measurements
 
 
 def export_results(folder: Path, to: str, *, crop: bool = True) -> Path:
@@ -48,10 +48,13 @@ def export_results(folder: Path, to: str, *, crop: bool = True) -> Path:
                 f"{folder}: holds no {name}; wanted the --out of a finished `saccade predict`."
             )
     prediction = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
+    attention = tifffile.imread(folder / "attention.ome.tif", level=0)
+    cell = prediction["cell_l0"]
+    grid = CellGrid(attention.shape, (cell[0], cell[1]))
     bounds = prediction["bounds_l0"] if crop else None
     out = folder / to
-    _write_tiles(folder, out, prediction, bounds)
-    _write_heatmap(folder, out, prediction, bounds)
+    _write_tiles(folder, out, prediction, grid, bounds)
+    _write_heatmap(attention, out, prediction, grid, bounds)
     with atomic_path(out / SCRIPT) as partial:
         script = files("saccade.pipeline.export").joinpath(SCRIPT)
         partial.write_bytes(script.read_bytes())
@@ -59,39 +62,31 @@ def export_results(folder: Path, to: str, *, crop: bool = True) -> Path:
 
 
 def _write_tiles(
-    folder: Path, out: Path, prediction: dict[str, Any], bounds: list[int] | None
+    folder: Path, out: Path, prediction: dict[str, Any], grid: CellGrid, bounds: list[int] | None
 ) -> None:
-    with (folder / "tiles.csv").open(newline="", encoding="utf-8") as file:
-        header, *lines = csv.reader(file)
-    rows = np.array(lines, np.float64).reshape(-1, len(header))
-    columns = dict(zip(header, rows.T, strict=True))
-    places = Places(
-        corners_l0=np.stack([columns["x_l0"], columns["y_l0"]], axis=1).astype(np.int64),
-        side_px=int(columns["side_px"][0]),
-        mpp=float(columns["mpp"][0]),
-        side_l0=(float(columns["side_l0_x"][0]), float(columns["side_l0_y"][0])),
-        cells=np.arange(len(rows)),
-        probability=columns["probability"],
-    )
+    places, measurements = read_tiles_csv(folder / "tiles.csv", grid=grid)
     write_tiles_geojson(
         out / "attention.geojson",
         places,
-        {name: columns[name] for name in header[_PLACE_COLUMNS:]},
+        measurements,
         slide_id=prediction["content_hash"],
         bounds_l0=None if bounds is None else (bounds[0], bounds[1], bounds[2], bounds[3]),
     )
 
 
 def _write_heatmap(
-    folder: Path, out: Path, prediction: dict[str, Any], bounds: list[int] | None
+    attention: NDArray[np.float32],
+    out: Path,
+    prediction: dict[str, Any],
+    grid: CellGrid,
+    bounds: list[int] | None,
 ) -> None:
-    attention = tifffile.imread(folder / "attention.ome.tif", level=0)
-    cell, mpp = prediction["cell_l0"], prediction["slide_mpp"]
+    mpp = prediction["slide_mpp"]
     corner = (0, 0) if bounds is None else (-bounds[0], -bounds[1])
     write_heatmap(
         out / "attention.ome.tif",
         attention,
-        CellGrid(attention.shape, (cell[0], cell[1]), corner),
+        replace(grid, origin_l0=corner),
         slide_mpp=(mpp[0], mpp[1]),
         channel_names=["attention"],
         name=f"{prediction['slide']} attention",

@@ -49,6 +49,24 @@ def write_tiles_csv(
         )
 
 
+def read_tiles_csv(path: Path, *, grid: CellGrid) -> tuple[Places, dict[str, NDArray[np.float64]]]:
+    """Read what `write_tiles_csv` wrote: the places, and the further columns by name."""
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    rows = np.array(lines, np.float64).reshape(-1, len(header))
+    table = dict(zip(header, rows.T, strict=True))
+    places = Places(
+        corners_l0=np.stack([table["x_l0"], table["y_l0"]], axis=1).astype(np.int64),
+        side_px=int(table["side_px"][0]),
+        mpp=float(table["mpp"][0]),
+        side_l0=(float(table["side_l0_x"][0]), float(table["side_l0_y"][0])),
+        cells=(table["cell_row"] * grid.shape[1] + table["cell_col"]).astype(np.int64),
+        probability=table["probability"],
+    )
+    own = _place_columns(places, grid).keys()
+    return places, {name: column for name, column in table.items() if name not in own}
+
+
 def _place_columns(places: Places, grid: CellGrid) -> dict[str, NDArray[Any]]:
     n = len(places)
     row, col = np.divmod(places.cells, grid.shape[1])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from saccade.pipeline.export.features import write_features_h5
-from saccade.pipeline.export.tables import write_tiles_csv
+from saccade.pipeline.export.tables import read_tiles_csv, write_tiles_csv
 from saccade.tiling.grid import CellGrid
 from saccade.tiling.places import Places
 from saccade.tiling.slide import Level, Slide, SlideInfo
@@ -41,6 +41,19 @@ def places() -> Places:
         cells=np.array([0, 8, 27]),
         probability=np.array([0.5, 0.1, 0.25]),
     )
+
+
+def test_tiles_read_back_are_the_tiles_written(tmp_path: Path, places: Places) -> None:
+    weight = np.array([0.2, 0.7, 0.1])
+    write_tiles_csv(tmp_path / "tiles.csv", places, {"weight": weight}, grid=GRID)
+
+    again, columns = read_tiles_csv(tmp_path / "tiles.csv", grid=GRID)
+
+    assert (again.side_px, again.mpp, again.side_l0) == (224, 0.5, (448.112, 448.0))
+    for name in ("corners_l0", "cells", "probability"):
+        assert (getattr(again, name) == getattr(places, name)).all()
+    assert list(columns) == ["weight"]
+    assert (columns["weight"] == weight).all()
 
 
 def test_table_has_a_line_per_tile_in_the_order_of_the_draw(tmp_path: Path, places: Places) -> None:
