@@ -18,7 +18,7 @@ from saccade.tiling.open import open_slide
 from saccade.tiling.sources import tiff_plane
 from saccade.tiling.sources.segments import SegmentCache
 from saccade.tiling.sources.tiff import TiffSource
-from saccade.tiling.sources.tiff_plane import FileBytes
+from saccade.tiling.sources.file_bytes import FileBytes
 
 PIXELS = slides.tissue_like(300, 200)
 

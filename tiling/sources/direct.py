@@ -18,9 +18,10 @@ from tifffile import TiffFile, TiffPage
 from saccade.tiling.colour import to_rgb
 from saccade.tiling.counting import ReadCount
 from saccade.tiling.slide import RGB, Rect, Source
+from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.openslide import OpenSlideSource
 from saccade.tiling.sources.segments import SegmentCache, shared_order
-from saccade.tiling.sources.tiff_plane import FileBytes, IntRect, SegmentedPlane
+from saccade.tiling.sources.tiff_plane import IntRect, SegmentedPlane
 
 MOST_APART = 2  # grey levels by which the pixels of two decoders may differ
 

@@ -16,9 +16,9 @@ from saccade.tiling.colour import Samples, over_white, to_rgb, to_uint8
 from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import UnreadableSlideError
 from saccade.tiling.slide import RGB, Level, Rect, SlideInfo, Source
+from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segments import SegmentCache, shared_order
 from saccade.tiling.sources.tiff_layout import layout_of
-from saccade.tiling.sources.tiff_plane import FileBytes
 from saccade.tiling.sources.tiff_scale import recorded_scale
 
 # tifffile logs what it finds odd in a file. Whoever configures logging sees that; without a

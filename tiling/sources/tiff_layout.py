@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
+from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segments import SegmentCache
-from saccade.tiling.sources.tiff_plane import FileBytes, Plane, plane_of, raw_plane
+from saccade.tiling.sources.tiff_plane import Plane, plane_of, raw_plane
 
 _COLOUR = {2, 3, 5, 6}  # photometric RGB, palette, CMYK, YCbCr
 

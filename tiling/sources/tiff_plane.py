@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Iterator, Sequence
 from math import ceil, floor
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from tifffile import TiffFrame, TiffPage
 
 from saccade.tiling.colour import Samples
-from saccade.tiling.counting import ReadCount, Tally
 from saccade.tiling.slide import Rect
+from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segments import SegmentCache
 
 MOST_SEGMENT_PIXELS = 2**27  # of one tile or strip, which can only be decoded whole
 
 IntRect = tuple[int, int, int, int]
 """(x, y, width, height) in whole pixels of an image."""
-
-
-class FileBytes:
-    """A file's bytes, for any number of threads at once: no position is shared.
-
-    Attributes:
-        tally: what was read and decoded of the file.
-    """
-
-    _descriptor = -1
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
-        self.tally = Tally()
-
-    def read(self, offset: int, count: int) -> bytes:
-        """Return `count` bytes; fewer only where the file ends."""
-        data = os.pread(self._descriptor, count, offset)
-        while len(data) < count and (more := self._more(offset, count, data)):
-            data += more
-        self.tally.add(ReadCount(compressed_bytes=len(data)))
-        return data
-
-    def _more(self, offset: int, count: int, data: bytes) -> bytes:
-        return os.pread(self._descriptor, count - len(data), offset + len(data))
-
-    def close(self) -> None:
-        """Release the file; twice is once."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class Plane(Protocol):
