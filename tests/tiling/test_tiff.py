@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from saccade.tiling.describe import describe
 from saccade.tiling.errors import UnreadableSlideError
 from saccade.tiling.open import open_slide
-from saccade.tiling.sources import tiff_plane
+from saccade.tiling.sources import segment_decoder
+from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segments import SegmentCache
 from saccade.tiling.sources.tiff import TiffSource
-from saccade.tiling.sources.file_bytes import FileBytes
 
 PIXELS = slides.tissue_like(300, 200)
 
@@ -111,7 +111,7 @@ def test_segments_too_large_to_decode_whole_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = slides.write_flat_tiff(tmp_path / "a.tif", PIXELS, compression="lzw")
-    monkeypatch.setattr(tiff_plane, "MOST_SEGMENT_PIXELS", 300 * 200 - 1)
+    monkeypatch.setattr(segment_decoder, "MOST_SEGMENT_PIXELS", 300 * 200 - 1)
     with pytest.raises(UnreadableSlideError, match="decoded whole"):
         open_slide(path)
 
