@@ -46,10 +46,10 @@ class SegmentedPlane:
         assert isinstance(key, TiffPage)
         self.size = key.imagewidth, key.imagelength
         self._decoder = SegmentDecoder(page, strict=strict)
-        self._tile = self._decoder.size
+        self.tile_px = self._decoder.size
         self._planes = key.shaped[0]
-        self._across = -(-key.imagewidth // self._tile[0])
-        self._down = -(-key.imagelength // self._tile[1])
+        self._across = -(-key.imagewidth // self.tile_px[0])
+        self._down = -(-key.imagelength // self.tile_px[1])
         self._offsets, self._counts = page.dataoffsets, page.databytecounts
         self._id = page.offset
         self._file, self._cache = file, cache
@@ -101,7 +101,7 @@ class SegmentedPlane:
     ) -> set[int]:
         """Decode segments one after the other into the cuts; return the cuts that miss one."""
         missed: set[int] = set()
-        wide, high = self._tile[0] // shrink, self._tile[1] // shrink
+        wide, high = self.tile_px[0] // shrink, self.tile_px[1] // shrink
         scratch = np.empty((high, wide, 3), np.uint8)  # fresh memory for each would cost more
         for start in range(0, len(indices), _BATCH):
             batch = indices[start : start + _BATCH]
@@ -153,23 +153,23 @@ class SegmentedPlane:
         """Up to `most_px` a side amid the segment that takes most bytes: there is much to see."""
         index = int(np.argmax(self._counts)) % (self._down * self._across)
         row, col = divmod(index, self._across)
-        left, top = col * self._tile[0], row * self._tile[1]
-        width = min(self._tile[0], self.size[0] - left)
-        height = min(self._tile[1], self.size[1] - top)
+        left, top = col * self.tile_px[0], row * self.tile_px[1]
+        width = min(self.tile_px[0], self.size[0] - left)
+        height = min(self.tile_px[1], self.size[1] - top)
         size = min(width, most_px), min(height, most_px)
         return left + (width - size[0]) // 2, top + (height - size[1]) // 2, *size
 
     def _places(self, rect: IntRect, shrink: int) -> Iterator[tuple[int, int]]:
         """(row, col) of the segments under a rectangle."""
         x, y, width, height = rect
-        wide, high = self._tile[0] // shrink, self._tile[1] // shrink
+        wide, high = self.tile_px[0] // shrink, self.tile_px[1] // shrink
         for row in range(y // high, -(-(y + height) // high)):
             for col in range(x // wide, -(-(x + width) // wide)):
                 yield row, col
 
     def _is_inside(self, row: int, col: int, rect: IntRect, shrink: int) -> bool:
         x, y, width, height = rect
-        wide, high = self._tile[0] // shrink, self._tile[1] // shrink
+        wide, high = self.tile_px[0] // shrink, self.tile_px[1] // shrink
         across = x <= col * wide and (col + 1) * wide <= x + width
         return across and y <= row * high and (row + 1) * high <= y + height
 
@@ -178,13 +178,13 @@ class SegmentedPlane:
     ) -> tuple[Samples, int, int]:
         """A segment, and where its upper left corner (x, y) is as seen from `corner`."""
         index = (plane * self._down + row) * self._across + col
-        wide, high = self._tile[0] // shrink, self._tile[1] // shrink
+        wide, high = self.tile_px[0] // shrink, self.tile_px[1] // shrink
         key = (self._id, shrink, index)
         segment = self._cache.get(key, lambda: self._decoded(index, shrink), keep=keep)
         return segment, col * wide - corner[0], row * high - corner[1]
 
     def _decoded(self, index: int, shrink: int) -> Samples:
-        with self._file.tally.timed(1, self._tile[0] * self._tile[1] // shrink**2):
+        with self._file.tally.timed(1, self.tile_px[0] * self.tile_px[1] // shrink**2):
             (data,) = self._stored([index])
             samples = self._decode(data, index, shrink)
         samples.flags.writeable = False  # others will read it, too
