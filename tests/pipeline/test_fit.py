@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from saccade.models.attention_sampling import AttentionSampling
 from saccade.pipeline import fit
 from saccade.pipeline import train as training
 from saccade.pipeline.cohort import Cohort, load_cohort
@@ -17,6 +19,7 @@ from saccade.pipeline.fit import Bench, train_epoch, validate
 from saccade.pipeline.look import Proposal
 from saccade.pipeline.reading import TileReader
 from saccade.pipeline.sheet import SheetRow
+from saccade.tiling.lattice import Snap
 from tests.cohort import TINY, TinyCohort, damage_level_0, with_training
 from tests.slides import tissue_like, write_pyramid_tiff
 
@@ -107,6 +110,35 @@ def test_validation_is_not_changed_by_reading_ahead(
     monkeypatch.setattr(TileReader, "ahead", now)
     assert validate(bench, examples) == found
     assert depths == [1]
+
+
+def test_validation_attends_once(
+    loaded: Cohort, reader: TileReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has changed between draw and verdict."""
+    attend, calls = AttentionSampling.attend, []
+
+    def counted(*args: Any) -> torch.Tensor:
+        calls.append(args)
+        return attend(*args)
+
+    monkeypatch.setattr(AttentionSampling, "attend", counted)
+    validate(bench_of(TINY, loaded, reader), loaded.train)
+    assert len(calls) == len(loaded.train) / TINY.training.batch
+
+
+@pytest.mark.parametrize("snap", ["pixel", "tile"])
+def test_the_slides_of_a_cohort_know_where_tiles_may_begin(
+    cohort: TinyCohort, pyramids: Path, snap: Snap
+) -> None:
+    config = replace(TINY, tiles=replace(TINY.tiles, mpp=1.0, snap=snap))
+    loaded = load_cohort(cohort.rows, ("a", "b"), pyramids, config, stride=1)
+
+    for example in loaded.train:
+        with example.subject.slide.open() as slide:
+            assert example.subject.lattice == slide.lattice_for(32, 1.0, snap)
+        assert example.subject.lattice is not None
+        assert example.subject.lattice.pixel_l0 == 2
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])

@@ -393,10 +393,12 @@ def test_many_tiles_in_pieces_are_judged_as_in_one(
         assert one.keys() == other.keys()
         for name, value in one.items():
             assert float(value) == pytest.approx(float(other[name]), abs=1e-6), name
+    shown, wanted = ((out / "attention.png").read_bytes() for out in (tmp_path, result))
+    assert shown == wanted  # the strongest tiles are drawn beside the heatmap
     with h5py.File(tmp_path / "features.h5") as a, h5py.File(result / "features.h5") as b:
         np.testing.assert_allclose(a["features"][:], b["features"][:], atol=1e-5)
-    found, wanted = (as_json(out / "prediction.json") for out in (tmp_path, result))
-    assert found["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-6)
+    found, whole = (as_json(out / "prediction.json") for out in (tmp_path, result))
+    assert found["probabilities"] == pytest.approx(whole["probabilities"], abs=1e-6)
 
 
 def test_a_pyramid_that_lies_there_is_used(

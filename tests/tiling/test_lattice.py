@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slides
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -56,10 +57,15 @@ def test_tiles_begin_at_pixels(lattice: Lattice, at: NDArray[np.int64]) -> None:
     assert (snapped % lattice.pixel_l0 == 0).all()
 
 
-@given(lattices(), corners)
-def test_what_lies_inside_the_slide_stays_inside(lattice: Lattice, at: NDArray[np.int64]) -> None:
-    inside = is_inside(lattice, at)
-    assert is_inside(lattice, lattice.snap(at))[inside].all()
+@given(lattices(), st.data())
+def test_what_lies_inside_the_slide_stays_inside(lattice: Lattice, data: st.DataObject) -> None:
+    pairs = zip(lattice.size_l0, lattice.side_l0, strict=True)
+    room = [math.floor(size - side) for size, side in pairs]
+    assume(min(room) >= 0)
+    at = np.array([[data.draw(st.sampled_from([0, n]) | st.integers(0, n)) for n in room]])
+
+    assert is_inside(lattice, at).all()
+    assert is_inside(lattice, lattice.snap(at)).all()
 
 
 @given(lattices(), corners)
