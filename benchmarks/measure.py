@@ -59,8 +59,17 @@ def cpu_s() -> float:
 def own_peak_mb() -> float:
     """Largest resident memory that this process has had since it was started."""
     # Not getrusage: its figure is inherited from the process that started this one.
+    return _status_mb("VmHWM")
+
+
+def resident_mb() -> float:
+    """Resident memory of this process now."""
+    return _status_mb("VmRSS")
+
+
+def _status_mb(key: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = [one for one in lines if one.startswith("VmHWM")]
+    (line,) = [one for one in lines if one.startswith(key)]
     return int(line.split()[1]) * 1024 / 1e6
 
 
@@ -101,7 +110,7 @@ def _watch(process: subprocess.Popen[bytes], most_mb: float) -> float:
     peak = 0.0
     tree = psutil.Process(process.pid)
     while process.poll() is None:
-        peak = max(peak, _resident_mb(tree))
+        peak = max(peak, _tree_mb(tree))
         if peak > most_mb:
             _end(tree)
         time.sleep(_SAMPLE_S)
@@ -115,7 +124,7 @@ def _members(tree: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _resident_mb(tree: psutil.Process) -> float:
+def _tree_mb(tree: psutil.Process) -> float:
     total = 0
     for member in _members(tree):
         try:

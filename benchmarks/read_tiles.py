@@ -34,6 +34,7 @@ from pathlib import Path
 import measure
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 from readers import OPENED, PACKAGES, Corners, has_workers, opened
 from slides_made import SIDE, SlideKind, described, slide_made, slides_folder, tissue_corners
 
@@ -64,8 +65,8 @@ def corners_of(places: Places, path: Path, count: int, batch: int, seed: int) ->
     rng, side = np.random.default_rng(seed), SIDE * places.factor
     tissue = tissue_corners(path)
     if places.aligned:
-        grid = tissue[(tissue % side == 0).all(axis=1)]
-        return grid[_drawn(rng, len(grid), count)]
+        grid: Corners = tissue[(tissue % side == 0).all(axis=1)]
+        return np.asarray(grid[_drawn(rng, len(grid), count)])
     if places.close:
         corners = _neighbours(rng, tissue, count, batch)
     else:
@@ -74,9 +75,10 @@ def corners_of(places: Places, path: Path, count: int, batch: int, seed: int) ->
     return np.minimum(corners, _width(path) - side)
 
 
-def _drawn(rng: np.random.Generator, of: int, count: int) -> Corners:
+def _drawn(rng: np.random.Generator, of: int, count: int) -> NDArray[np.int64]:
     """Different ones as long as there are enough."""
-    return np.asarray(rng.choice(of, count, replace=count > of))
+    drawn: NDArray[np.int64] = rng.choice(of, count, replace=count > of)
+    return drawn
 
 
 def _neighbours(rng: np.random.Generator, tissue: Corners, count: int, batch: int) -> Corners:
@@ -208,13 +210,15 @@ def measure_many(options: argparse.Namespace) -> None:
     (batch,) = options.batch
     reader = opened(options.reader, options.slide)
     corners = corners_of(KINDS["unaligned"], options.slide, options.many_tiles, batch, 1)
-    peaks, files = [], []
+    held, files = [], []
     for i in range(0, len(corners), batch):
         reader.tiles(corners[i : i + batch], 1)
-        peaks.append(measure.own_peak_mb())
+        held.append(measure.resident_mb())
         files.append(measure.open_files())
     first = options.many_tiles * _FIRST // _MANY // batch
-    measure.report(first_mb=peaks[first], last_mb=peaks[-1], first=files[0], most=max(files))
+    measure.report(
+        before_mb=max(held[:first]), after_mb=max(held[first:]), first=files[0], most=max(files)
+    )
 
 
 def many(path: Path, options: argparse.Namespace) -> bool:
@@ -230,14 +234,14 @@ def many(path: Path, options: argparse.Namespace) -> bool:
         results[name] = [result]
         if "failed" in result:
             continue
-        growth = result["last_mb"] - result["first_mb"]
+        growth = result["after_mb"] - result["before_mb"]
         stays = growth < _FLAT_MB and result["most"] <= result["first"]
         flat = flat and (stays or name != "saccade")
-        figures = f"{result['first_mb']:.0f}", f"{growth:.1f}"
+        figures = f"{result['before_mb']:.0f}", f"{growth:.1f}"
         files = f"{result['first']}", f"{result['most']}"
         rows.append([name, *figures, *files, "yes" if stays else "no"])
     columns = [
-        "reader", "peak MB after a tenth", "growth MB after that", "files open after one batch",
+        "reader", "most MB in the first tenth", "growth MB after it", "files open after one batch",
         "most files open", "flat",
     ]  # fmt: skip
     title = f"{options.many_tiles} unaligned tiles, batches of {batch}"
