@@ -16,9 +16,9 @@ from saccade.tiling.describe import describe
 from saccade.tiling.errors import UnreadableSlideError
 from saccade.tiling.open import open_slide
 from saccade.tiling.sources import tiff_plane
+from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segments import SegmentCache
 from saccade.tiling.sources.tiff import TiffSource
-from saccade.tiling.sources.file_bytes import FileBytes
 
 PIXELS = slides.tissue_like(300, 200)
 

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPage
 
+from saccade.tiling.errors import UnreadableSlideError
 from saccade.tiling.units import recorded_mpp
 
 APERIO = "aperio"
 _UNITS_UM = {2: 25400.0, 3: 10000.0}  # of ResolutionUnit: inch, cm
 _REDUCED = 1  # bit of NewSubfileType: a smaller copy of another image of the file
+_APERIO_KINDS = {1: "label", 9: "macro"}  # by NewSubfileType
 # Tiles that overlap, lie on a larger canvas or are one JPEG a level: by what they are known.
 _ONLY_OPENSLIDE: dict[str, Callable[[TiffPage], bool]] = {
     "a Hamamatsu NDPI": lambda page: bool(page.is_ndpi),
@@ -55,12 +57,15 @@ def images_of(tif: TiffFile) -> Images | None:
     """Sort the images of a file that OpenSlide would open; None if it is none of those.
 
     Raises:
-        ValueError: if it is of a format that only OpenSlide reads.
+        UnreadableSlideError: if it is of a format that only OpenSlide reads.
     """
     first = tif.pages.first
     for name, is_it in _ONLY_OPENSLIDE.items():
         if is_it(first):
-            raise ValueError(f"{name}, which only OpenSlide reads, and only on this machine")
+            raise UnreadableSlideError(
+                f"{tif.filename}: found {name}, which OpenSlide reads, but not from a server. "
+                "Copy the file here first."
+            )
     if tif.is_ome or not first.is_tiled:
         return None
     if first.description.startswith("Aperio"):
@@ -71,23 +76,15 @@ def images_of(tif: TiffFile) -> Images | None:
 def _aperio(pages: list[TiffPage]) -> Images:
     facts = _facts(pages[0].description)
     mpp = _number(facts.get("MPP"))
-    associated: dict[str, TiffPage] = {}
-    for i, page in enumerate(pages):
-        if not page.is_tiled:
-            associated[_aperio_name(page) if i != 1 else "thumbnail"] = page
+    small = [(i, page) for i, page in enumerate(pages) if not page.is_tiled]
+    names = ["thumbnail" if i == 1 else _APERIO_KINDS.get(page.subfiletype) for i, page in small]
     return Images(
         APERIO,
         tuple(page for page in pages if page.is_tiled),
-        {name: page for name, page in associated.items() if name},
+        {name: page for name, (_, page) in zip(names, small, strict=True) if name},
         recorded_mpp(mpp, mpp),
         _number(facts.get("AppMag")),
     )
-
-
-def _aperio_name(page: TiffPage) -> str:
-    """The first word of the description's second line: label, macro."""
-    lines = page.description.splitlines()
-    return lines[1].split(" ")[0] if len(lines) > 1 else ""
 
 
 def _facts(description: str) -> dict[str, str]:
