@@ -82,26 +82,28 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.status or not file.is_file():
             self._head(self.server.status or 404, 0)
             return
-        data = file.read_bytes()
-        begin, end = _span(part, len(data)) if self.server.ranges else (0, len(data))
+        stat = file.stat()
+        size = stat.st_size
+        begin, end = _span(part, size) if self.server.ranges else (0, size)
         sliced = bool(part) and self.server.ranges
-        if sliced and begin >= len(data):
+        if sliced and begin >= size:
             self._head(416, 0)
             return
-        facts = {"Content-Range": f"bytes {begin}-{end - 1}/{len(data)}"} if sliced else {}
-        stat = file.stat()
-        tells = {"ETag": f'"{stat.st_mtime_ns:x}"', "Last-Modified": self.date_time_string()}
-        tells["Last-Modified"] = self.date_time_string(stat.st_mtime)
+        facts = {"Content-Range": f"bytes {begin}-{end - 1}/{size}"} if sliced else {}
+        changed = self.date_time_string(round(stat.st_mtime))
+        tells = {"ETag": f'"{stat.st_mtime_ns:x}"', "Last-Modified": changed}
         facts |= {name: tells[name] for name in self.server.tells}
         self._head(206 if sliced else 200, end - begin, facts)
-        body = data[begin:end]
+        with file.open("rb") as stream:
+            stream.seek(begin)
+            body = stream.read(end - begin)
         if dropped:
             self.wfile.write(body[: len(body) // 2])
             self.close_connection = True
             return
-        self.wfile.write(body)
-        with self.server.lock:
+        with self.server.lock:  # before it goes out: who has read it may compare
             self.server.sent += len(body)
+        self.wfile.write(body)
 
     def _head(self, status: int, count: int, facts: dict[str, str] | None = None) -> None:
         self.send_response(status)

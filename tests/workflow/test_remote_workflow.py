@@ -49,9 +49,7 @@ def test_a_slide_behind_a_url_is_predicted(
     assert record["inputs"]["slide"].startswith("etag:")
 
 
-@pytest.mark.parametrize(
-    "url", ["https://host/s6.tiff?signature=hush", "s3://me:hush@b/s6.tiff"]
-)
+@pytest.mark.parametrize("url", ["https://host/s6.tiff?signature=hush", "s3://me:hush@b/s6.tiff"])
 def test_a_url_with_a_secret_is_refused(url: str, tmp_path: Path, cohort: TinyCohort) -> None:
     settings = desk(tmp_path, cohort, url, tmp_path / "model.safetensors")
     with pytest.raises(SheetError, match="would stand in the logs") as caught:
