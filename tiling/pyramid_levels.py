@@ -24,7 +24,8 @@ from saccade.tiling.tissue import TissueSettings, tissue_mask
 
 _CHUNK = 512  # what a viewer fetches
 _SHARD = 2048  # what becomes one file
-_SOURCE = 2048  # side of the source area that one read may cover
+_SOURCE = 2048  # side of the source area that one read may cover, in pixels as they are decoded
+_STORED = 4096  # the same, in pixels as they are stored
 _TISSUE_MPP = 8.0
 _TISSUE_PX = 1 << 22
 
@@ -182,10 +183,10 @@ def _block_px(slide: Slide, mpp: float) -> int:
 
     A power of two, so that blocks fill shards exactly.
     """
-    scale = slide.downsample_for(mpp)
-    level_scale = slide.level_scale(slide.level_for(min(scale)))
-    reduction = max(scale[0] / level_scale[0], scale[1] / level_scale[1], 1.0)
-    doublings = max(0, math.floor(math.log2(_SOURCE / reduction) + 1e-9))
+    raster = slide.raster_for(mpp)
+    reduction = max(max(slide.downsample_for(mpp)) / raster.downsample, 1.0)
+    side = min(_SOURCE, _STORED / raster.shrink) / reduction
+    doublings = max(0, math.floor(math.log2(side) + 1e-9))
     return min(_SHARD, 1 << doublings)
 
 

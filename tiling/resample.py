@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_NEARLY_WHOLE = 1e-3  # pixels; less than any resampling filter can show in 8 bits
+NEARLY_WHOLE = 1e-3  # pixels; less than any resampling filter can show in 8 bits
 _SOFT_UP_TO = 1.25  # reductions below it interpolate; the Hamming filter would shift edges there
 _PLAIN_MEAN_FROM = 32  # reductions above it: a mean over whole pixels is off by 1/64 of a result
 _TILE = 512  # a multiple of what most slides' tiles measure; cut between them, none is read twice
@@ -43,9 +43,9 @@ class Axis:
         Scanners store 4.00012 where they mean 4; a start of 7.9999 is a rounding error.
         """
         place = round(start / pitch)
-        if abs(start - place * pitch) < _NEARLY_WHOLE:
+        if abs(start - place * pitch) < NEARLY_WHOLE:
             start = place * pitch
-        if step > 0.5 and abs(step - round(step)) * count < _NEARLY_WHOLE:
+        if step > 0.5 and abs(step - round(step)) * count < NEARLY_WHOLE:
             step = float(round(step))
         return cls(start, step, count, pitch)
 
@@ -157,7 +157,7 @@ class Box:
         (left, right), (top, bottom) = self.x.inner, self.y.inner
         return left, top, right, bottom
 
-    def touches(self, width: int, height: int) -> bool:
+    def touches(self, width: float, height: float) -> bool:
         """Whether what is read overlaps a level of that size."""
         x, y, wide, high = self.outer_px
         return x < width and y < height and x + wide > 0 and y + high > 0

@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import MissingMppError
 from saccade.tiling.hashing import array_hash, file_hash
+from saccade.tiling.rasters import FINE_ENOUGH, Raster, choose_rasters, finest_first
 from saccade.tiling.remote import Place, Stamp, Url, stamp_hash
-from saccade.tiling.resample import Box, resample
+from saccade.tiling.resample import Box, block_means, resample
+from saccade.tiling.threads import in_parts
 
 RGB = NDArray[np.uint8]
 Rect = tuple[float, float, int, int]
 """(x, y, width, height) in pixels of a level."""
+IntRect = tuple[int, int, int, int]
+"""The same, whole pixels only."""
 
 _MOST_PIXELS = 2**23  # read at once: 100 MB on the way through, and block edges cost little
 
@@ -38,6 +42,15 @@ class Level:
     def __post_init__(self) -> None:
         if min(self.width, self.height, self.downsample) <= 0:
             raise ValueError(f"sizes of a level must be positive, got {self}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A rectangle that is wanted of a level: its corner (x, y), and where its pixels go."""
+
+    x: int
+    y: int
+    out: RGB
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,10 @@ class Source(Protocol):
         """Whether a read may begin at any whole pixel of the level, too."""
         return (1 / self.pitch_px(level)).is_integer()
 
+    def shrinks(self, level: int) -> tuple[int, ...]:
+        """By which whole numbers the level can be decoded smaller at once; 1 first."""
+        return (1,)
+
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Return (height, width, 3) of a level.
 
@@ -93,7 +110,29 @@ class Source(Protocol):
         shows the background there.
         """
 
-    def in_order(self, level: int, rects: Sequence[Rect]) -> Iterator[int]:
+    def read_shrunk(self, level: int, rect: IntRect, shrink: int) -> RGB:
+        """Return (height, width, 3) of a level, decoded smaller by one of the `shrinks`.
+
+        The rectangle (x, y, width, height) is in pixels of the smaller image, and inside it.
+        """
+        if shrink != 1:
+            raise ValueError(f"level {level} cannot be decoded {shrink} times smaller.")
+        x, y, *size = rect
+        return self.read_level(level, x, y, (size[0], size[1]))
+
+    def read_many(
+        self, level: int, cuts: Sequence[Cut], *, shrink: int = 1, workers: int = 1
+    ) -> None:
+        """Fill rectangles that begin whole and lie inside a level, in up to `workers` threads."""
+
+        def fill(part: Sequence[Cut]) -> None:
+            for cut in part:
+                height, width, _ = cut.out.shape
+                cut.out[:] = self.read_shrunk(level, (cut.x, cut.y, width, height), shrink)
+
+        in_parts(fill, cuts, workers)
+
+    def in_order(self, level: int, rects: Sequence[Rect], *, shrink: int = 1) -> Iterator[int]:
         """Indices of rectangles in the order in which it costs least to read them, one by one.
 
         The next index is taken when the rectangle before it has been read: until then, what later
@@ -254,19 +293,30 @@ class Slide:
         size = size_px if isinstance(size_px, tuple) else (size_px, size_px)
         _refuse_odd_numbers(x_l0, y_l0, size, mpp)
         scale = self.downsample_for(mpp)
-        level = self.level_for(min(scale))
-        box = self._box((x_l0, y_l0), size, scale, level)
+        corner = np.array([[x_l0, y_l0]])
+        ((raster, _),) = choose_rasters(self._rasters(scale), corner, scale, max(size))
         pixels = np.empty((size[1], size[0], 3), np.uint8)
-        self._fill(pixels, level, box)
+        self._fill(pixels, raster, self._box((x_l0, y_l0), size, scale, raster))
         return pixels
 
     def read_tiles(
-        self, corners_l0: NDArray[np.floating] | NDArray[np.integer], size_px: int, mpp: float
+        self,
+        corners_l0: NDArray[np.floating] | NDArray[np.integer],
+        size_px: int,
+        mpp: float,
+        *,
+        workers: int = 1,
     ) -> RGB:
         """Read square tiles; `corners_l0` (n, 2) are their upper-left corners (x, y).
 
         Each tile is what `read` gives. Of TIFF, every source tile is decoded once, however many of
-        the tiles share it; those that are still wanted take at most 256 MB.
+        the tiles share it; what has to be kept for that takes at most 256 MB.
+
+        Args:
+            corners_l0: level-0 pixels; may be fractional or negative.
+            size_px: side of a tile.
+            mpp: micrometres per pixel of the tiles.
+            workers: threads to read in; the pixels do not depend on it.
 
         Returns:
             uint8 (n, rows, cols, 3), in the order of `corners_l0`.
@@ -275,14 +325,32 @@ class Slide:
         tiles = np.empty((len(corners), size_px, size_px, 3), np.uint8)
         if not len(corners):
             return tiles
-        size, (x_l0, y_l0) = (size_px, size_px), corners.T
-        _refuse_odd_numbers(x_l0.sum(), y_l0.sum(), size, mpp)  # nan and inf show in a sum
+        x_sum, y_sum = corners.sum(axis=0)  # nan and inf show in a sum
+        _refuse_odd_numbers(x_sum, y_sum, (size_px, size_px), mpp)
         scale = self.downsample_for(mpp)
-        level = self.level_for(min(scale))
-        boxes = [self._box((x, y), size, scale, level) for x, y in corners.tolist()]
-        for i in self._source.in_order(level, [box.outer_px for box in boxes]):
-            self._fill(tiles[i], level, boxes[i])
+        for raster, mine in choose_rasters(self._rasters(scale), corners, scale, size_px):
+            outs = [tiles[i] for i in mine]
+            plain = raster.plain(corners[mine], size_px, scale)
+            starts = (corners[mine] / raster.downsample).round().astype(int).tolist()
+            cuts = [Cut(starts[i][0], starts[i][1], outs[i]) for i in np.flatnonzero(plain)]
+            self._open_source().read_many(raster.level, cuts, shrink=raster.shrink, workers=workers)
+            boxes = [
+                (outs[i], self._box(tuple(corners[mine[i]]), (size_px, size_px), scale, raster))
+                for i in np.flatnonzero(~plain)
+            ]
+            self._fill_many(raster, boxes, workers)
         return tiles
+
+    def _fill_many(self, raster: Raster, boxes: Sequence[tuple[RGB, Box]], workers: int) -> None:
+        """Write what every box shows; neighbours are neighbours in the file, too."""
+        order = sorted(range(len(boxes)), key=lambda i: boxes[i][1].outer_px[1::-1])
+
+        def fill(part: Sequence[int]) -> None:
+            rects = [boxes[i][1].outer_px for i in part]
+            for i in self._source.in_order(raster.level, rects, shrink=raster.shrink):
+                self._fill(boxes[part[i]][0], raster, boxes[part[i]][1])
+
+        in_parts(fill, order, workers)
 
     def counts(self) -> ReadCount:
         """What was decoded since the slide was opened: source tiles, bytes, pixels, seconds."""
@@ -294,73 +362,101 @@ class Slide:
         size = min(most_px, shape.width), min(most_px, shape.height)
         pitch = self._source.pitch_px(level)
         x, y = ((shape.width - size[0]) // 2, (shape.height - size[1]) // 2)
-        return self._read_padded(level, (x // pitch * pitch, y // pitch * pitch, *size))
+        return self._read_padded(
+            self._raster(level), (x // pitch * pitch, y // pitch * pitch, *size)
+        )
 
     def level_for(self, downsample: float) -> int:
         """Index of the coarsest level that is not coarser than `downsample`."""
-        # Scanners round: a level of 4.00012 serves a request for 4.
-        fits = [i for i, level in enumerate(self.levels) if level.downsample <= downsample * 1.005]
+        most = downsample * FINE_ENOUGH
+        fits = [i for i, level in enumerate(self.levels) if level.downsample <= most]
         return max(fits, key=lambda i: self.levels[i].downsample, default=0)
 
-    def level_scale(self, level: int) -> tuple[float, float]:
-        """(x, y) level-0 pixels per pixel of the level."""
-        downsample = self.levels[level].downsample
-        return downsample, downsample
+    def raster_for(self, mpp: float) -> Raster:
+        """What reads at `mpp` take their pixels from, where the place allows it."""
+        scale = self.downsample_for(mpp)
+        return finest_first(self._rasters(scale), scale)[-1]
+
+    def _rasters(self, scale: tuple[float, float]) -> list[Raster]:
+        """The level that serves a scale, as it is and smaller."""
+        number = self.level_for(min(scale))
+        shape = self.levels[number]
+        shrinks = self._open_source().shrinks(number)
+        return [self._raster(number, n) for n in shrinks if n <= min(shape.width, shape.height)]
+
+    def _raster(self, number: int, shrink: int = 1) -> Raster:
+        level, source = self.levels[number], self._source
+        size, downsample = (level.width // shrink, level.height // shrink), level.downsample
+        if shrink > 1:
+            return Raster(number, shrink, *size, downsample * shrink)
+        return Raster(
+            number, 1, *size, downsample, source.pitch_px(number), source.begins_whole(number)
+        )
+
+    def _open_source(self) -> Source:
+        if not self._is_open:
+            raise ValueError(f"{self.name} was closed; open it again to read from it.")
+        return self._source
 
     def _box(
         self,
         corner_l0: tuple[float, float],
         size_px: tuple[int, int],
         scale: tuple[float, float],
-        level: int,
+        raster: Raster,
     ) -> Box:
-        box = Box.around(
-            corner_l0,
-            size_px,
-            scale,
-            self.level_scale(level),
-            pitch=self._source.pitch_px(level),
-            begins_whole=self._source.begins_whole(level),
-        )
+        box = raster.box(corner_l0, size_px, scale)
         return box if box.area_px <= _MOST_PIXELS else box.divisible()
 
-    def _fill(self, pixels: RGB, level: int, box: Box) -> None:
+    def _fill(self, pixels: RGB, raster: Raster, box: Box) -> None:
         """Write what `box` shows into `pixels`, in blocks if it covers too much at once."""
-        shape = self.levels[level]
-        if not box.touches(shape.width, shape.height):
+        level = self.levels[raster.level]
+        if not box.touches(level.width / raster.shrink, level.height / raster.shrink):
             pixels[:] = self.info.background
         elif box.area_px <= _MOST_PIXELS:
-            patch = self._read_padded(level, box.outer_px)
+            patch = self._read_padded(raster, box.outer_px)
             pixels[:] = resample(patch, box.inner_px, box.size_px)
         elif box.size_px == (1, 1):
             finer = np.empty((2, 2, 3), np.uint8)
-            self._fill(finer, level, box.halved())
+            self._fill(finer, raster, box.halved())
             pixels[:] = finer.mean(axis=(0, 1)).round()
         else:
             for window, half in box.halves():
-                self._fill(pixels[window], level, half)
+                self._fill(pixels[window], raster, half)
 
-    def _read_padded(self, level: int, rect_px: Rect) -> RGB:
-        """Read (x, y, width, height) of a level; what lies outside it is background."""
-        if not self._is_open:
-            raise ValueError(f"{self.name} was closed; open it again to read from it.")
+    def _read_padded(self, raster: Raster, rect_px: Rect) -> RGB:
+        """Read (x, y, width, height) of a raster; what lies outside the level is background."""
+        source, shrink = self._open_source(), raster.shrink
         x, y, width, height = rect_px
         if max(abs(x - round(x)), abs(y - round(y))) > _WHOLE:
             # Cut off at the edge of the level, it would begin elsewhere.
-            return self._source.read_level(level, x, y, (width, height))
+            return source.read_level(raster.level, x, y, (width, height))
         x, y = round(x), round(y)
-        shape = self.levels[level]
-        left, right = max(0, -x), min(width, shape.width - x)
-        top, bottom = max(0, -y), min(height, shape.height - y)
+        left, right = max(0, -x), min(width, raster.width - x)
+        top, bottom = max(0, -y), min(height, raster.height - y)
         inside = right > left and bottom > top
         if inside and (left, top, right, bottom) == (0, 0, width, height):
-            return self._source.read_level(level, x, y, (width, height))
+            return source.read_shrunk(raster.level, (x, y, width, height), shrink)
         padded = np.empty((height, width, 3), np.uint8)
         padded[:] = self.info.background
         if inside:
-            size = right - left, bottom - top
-            padded[top:bottom, left:right] = self._source.read_level(level, x + left, y + top, size)
+            part = x + left, y + top, right - left, bottom - top
+            padded[top:bottom, left:right] = source.read_shrunk(raster.level, part, shrink)
+        if shrink > 1:
+            self._fill_far_edges(padded, raster, (x, y))
         return padded
+
+    def _fill_far_edges(self, padded: RGB, raster: Raster, corner: tuple[int, int]) -> None:
+        """Write the last column and row where the level fills their pixels only in part."""
+        level, shrink = self.levels[raster.level], raster.shrink
+        whole = self._raster(raster.level)
+        (x, y), (height, width, _) = corner, padded.shape
+        if level.width % shrink and 0 <= (col := raster.width - x) < width:
+            strip = (raster.width * shrink, y * shrink, shrink, height * shrink)
+            padded[:, col] = block_means(self._read_padded(whole, strip), (shrink, shrink))[:, 0]
+        if level.height % shrink and 0 <= (row := raster.height - y) < height:
+            strip = (x * shrink, raster.height * shrink, width * shrink, shrink)
+            padded[row] = block_means(self._read_padded(whole, strip), (shrink, shrink))[0]
 
 
 def _refuse_odd_numbers(x_l0: float, y_l0: float, size: tuple[int, int], mpp: float) -> None:

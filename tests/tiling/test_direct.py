@@ -195,6 +195,8 @@ def test_a_damaged_tile_costs_only_itself(tmp_path: Path) -> None:
         assert np.array_equal(slide.read(0, 0, TILE, MPP), PIXELS[:TILE, :TILE])
         with pytest.raises(UnreadableSlideError, match="cannot be decoded"):
             slide.read(col * TILE, row * TILE, TILE, MPP)
+        with pytest.raises(UnreadableSlideError, match="cannot be decoded"):
+            slide.read_tiles(np.array([(0, 0), (col * TILE, row * TILE)]), TILE, MPP)
 
 
 @pytest.mark.parametrize("cut", ["zeros", "marker"])
@@ -218,6 +220,33 @@ def test_a_jpeg_that_ends_early_is_refused_as_openslide_refuses_it(
         for slide in (ours, peer):
             with pytest.raises(UnreadableSlideError, match="cannot be decoded"):
                 slide.read(col * TILE, row * TILE, TILE, MPP)
+            with pytest.raises(UnreadableSlideError, match="cannot be decoded"):
+                slide.read_tiles(np.array([(col * TILE, row * TILE)]), TILE, MPP)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_damage_is_noticed_where_openslide_notices_it(seed: int, tmp_path: Path) -> None:
+    path, rng = _pyramid(tmp_path), np.random.default_rng(seed)
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[0].aspage()
+        second = int(np.argsort(page.databytecounts)[-2])  # the fullest is what is compared
+        offset, count = page.dataoffsets[second], page.databytecounts[second]
+    data = bytearray(path.read_bytes())
+    start = offset + int(rng.integers(count - 20))
+    data[start : start + 20] = rng.bytes(20)
+    path.write_bytes(data)
+    row, col = divmod(second, 11)
+    with open_slide(path) as ours, _through_openslide(path) as peer:
+        found, wanted = (_tile_or_none(slide, col * TILE, row * TILE) for slide in (ours, peer))
+    assert (found is None) == (wanted is None)
+    assert found is None or np.array_equal(found, wanted)
+
+
+def _tile_or_none(slide: Slide, x: int, y: int) -> RGB | None:
+    try:
+        return slide.read(x, y, TILE, MPP)
+    except UnreadableSlideError:
+        return None
 
 
 def _touched(corners: NDArray[np.int64], size: int) -> int:
@@ -270,7 +299,7 @@ def test_once_also_where_the_cache_alone_would_forget(
         monkeypatch.setattr(cache, "_most", 1)  # keeps one segment, besides those that are held
         corners = np.array([(x, y) for x in range(32, 600, 64) for y in range(32, 440, 64)])
         np.random.default_rng(0).shuffle(corners)
-        slide.read_tiles(corners, 64, MPP)
+        slide.read_tiles(corners, 51, 1.25 * MPP)  # 63.75 pixels a side, interpolated
         taken = slide.counts() - before
         assert taken.tiles == _touched(corners, 64)
         assert not cache._wanted
@@ -300,10 +329,10 @@ def test_what_is_held_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         cache = slide._source._cache  # type: ignore[attr-defined]
         monkeypatch.setattr(cache, "_most", most)
         monkeypatch.setattr(cache, "_most_held", most)
-        tiles = slide.read_tiles(corners, 100, MPP)
-    assert np.max(sizes) == most
-    for tile, (x, y) in zip(tiles, corners, strict=True):
-        assert np.array_equal(tile, PIXELS[y : y + 100, x : x + 100])
+        tiles = slide.read_tiles(corners, 80, 1.25 * MPP)  # interpolated: kept until all is there
+        assert np.max(sizes) == most
+        for tile, (x, y) in zip(tiles, corners, strict=True):
+            assert np.array_equal(tile, slide.read(x, y, 80, 1.25 * MPP))
 
 
 def test_sampling_costs_the_same_on_a_larger_slide(tmp_path: Path) -> None:
@@ -353,6 +382,22 @@ def test_threads_and_copies_read_the_same(tmp_path: Path) -> None:
             assert np.array_equal(alone, np.concatenate(list(parts)))
         with pickle.loads(pickle.dumps(slide)) as copy:
             assert np.array_equal(alone, copy.read_tiles(corners, 48, 0.7))
+
+
+def test_tiles_of_a_level_that_openslide_reads_between_pixels(tmp_path: Path) -> None:
+    with _through_openslide(_pyramid(tmp_path)) as slide:
+        mpp = MPP * slide.levels[1].downsample
+        corners = np.random.default_rng(1).integers(-20, 500, (20, 2))
+        for tile, (x, y) in zip(slide.read_tiles(corners, 60, mpp), corners, strict=True):
+            assert np.array_equal(tile, slide.read(x, y, 60, mpp))
+
+
+def test_neighbours_share_a_tile_from_call_to_call(tmp_path: Path) -> None:
+    with open_slide(_pyramid(tmp_path)) as slide:
+        before = _after_the_first_look(slide)
+        slide.read(0, 0, (96, 64), MPP)
+        slide.read(96, 0, (96, 64), MPP)
+        assert (slide.counts() - before).tiles == 3
 
 
 def test_no_file_stays_open(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -106,10 +106,11 @@ def test_what_the_scanner_wrote_is_read_as_openslide_reads_it(facts: str, tmp_pa
         assert remote.info.objective_power == local.info.objective_power
 
 
-def test_tiles_that_a_file_leaves_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pixels", [PIXELS, PIXELS[..., 0]], ids=["colour", "grey"])
+def test_tiles_that_a_file_leaves_out(pixels: NDArray[np.uint8], tmp_path: Path) -> None:
     """As OpenSlide has it: white, and bounds around what is there."""
     path = tmp_path / "sparse.tif"
-    slides.write_pyramid_tiff(path, PIXELS, mpp=MPP, tile=TILE, levels=1, compression="deflate")
+    slides.write_flat_tiff(path, pixels, mpp=MPP, tile=TILE, compression="deflate")
     with TiffFile(path, mode="r+b") as tif:
         counts = np.array(tif.pages[0].databytecounts).reshape(18, 24)
         counts[:3] = counts[:, 20:] = 0
@@ -146,9 +147,10 @@ def test_what_travels_is_the_index_and_the_tiles_that_are_wanted(
         opened = slide.counts()
         assert opened.compressed_bytes == server.sent <= 8 * BLOCK
         slide.read_tiles(corners, 100, MPP)
+        assert (slide.counts() - opened).tiles == len(wanted)
         slide.read_tiles(corners, 100, MPP)  # what is here does not travel again
         taken = slide.counts() - opened
-    assert taken.tiles == len(wanted)
+        assert not slide._source._remote._announced  # type: ignore[attr-defined]
     gaps = 2**10 * len(wanted)  # so near to one another, two tiles are one request
     assert 0 <= taken.compressed_bytes - sum(wanted.values()) <= gaps
     assert slide.counts().requests == server.requests
@@ -186,6 +188,22 @@ def test_many_ranges_are_under_way_at_once_and_no_more_than_allowed(
     with open_slide(server.url("tiled.tiff")) as slide:
         slide.read_tiles(corners, 60, MPP)
     assert http_ranges.AT_ONCE // 2 <= server.most_at_once <= http_ranges.AT_ONCE
+
+
+def test_what_is_announced_comes_in_one_go(
+    server: RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, fetch = [], http_ranges.HttpRanges.fetch
+
+    def noted(ranges: http_ranges.HttpRanges, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        calls.append(len(wanted))
+        return fetch(ranges, wanted)
+
+    with open_slide(server.url("tiled.tiff")) as slide:
+        monkeypatch.setattr(http_ranges.HttpRanges, "fetch", noted)
+        slide.read_tiles(np.array([(x, y) for x in (0, 400, 900) for y in (0, 400, 900)]), 200, MPP)
+    assert len(calls) == 1
+    assert calls[0] > 9
 
 
 def test_threads_that_want_the_same_share_a_request(server: RangeServer) -> None:

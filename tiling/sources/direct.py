@@ -7,7 +7,7 @@ them does. Where a level is nothing but a tiled TIFF image, its tiles are decode
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 
@@ -17,11 +17,12 @@ from tifffile import TiffFile, TiffPage
 
 from saccade.tiling.colour import to_rgb
 from saccade.tiling.counting import ReadCount
-from saccade.tiling.slide import RGB, Rect, Source
+from saccade.tiling.resample import block_means
+from saccade.tiling.slide import RGB, Cut, IntRect, Rect, Source
 from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.openslide import OpenSlideSource
+from saccade.tiling.sources.segmented_plane import SegmentedPlane
 from saccade.tiling.sources.segments import SegmentCache, shared_order
-from saccade.tiling.sources.tiff_plane import IntRect, SegmentedPlane
 
 MOST_APART = 2  # grey levels by which the pixels of two decoders may differ
 
@@ -31,6 +32,7 @@ _PLAIN_VENDORS = {"aperio", "generic-tiff"}
 _COMPRESSIONS = {1, 5, 7, 8, 32946, 33003, 33005, 34712, 50000}
 _WHOLE = 1e-6  # pixels
 _PROBE_PX = 128
+_PIECE_PX = 256  # of a level decoded smaller, tried by themselves when the whole fails
 
 logger = logging.getLogger(__name__)
 
@@ -70,18 +72,62 @@ class DirectSource(Source):
         """Whether tiles of a level are decoded here."""
         return self._plane(level) is not None
 
+    def shrinks(self, level: int) -> tuple[int, ...]:
+        """What the decoder of the tiles offers."""
+        plane = self._plane(level)
+        return (1,) if plane is None else plane.shrinks
+
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Decode the tiles that the rectangle touches, or have OpenSlide do it."""
-        plane = self._plane(level)
         rect = round(x_px), round(y_px), *size_px
         begins_between = max(abs(x_px - rect[0]), abs(y_px - rect[1])) > _WHOLE
-        if plane is None or begins_between or plane.leaves_out(*rect):
-            return self._slow.read_level(level, x_px, y_px, size_px)
+        found = None if begins_between else self._decoded(level, rect, 1)
+        return self._slow.read_level(level, x_px, y_px, size_px) if found is None else found
+
+    def read_shrunk(self, level: int, rect: IntRect, shrink: int) -> RGB:
+        """Decode the tiles that the rectangle touches smaller; or take means where that fails."""
+        x, y, width, height = rect
+        if shrink == 1:
+            return self.read_level(level, x, y, (width, height))
+        if (found := self._decoded(level, rect, shrink)) is not None:
+            return found
+        if max(width, height) <= _PIECE_PX:
+            size = width * shrink, height * shrink
+            whole = self.read_level(level, x * shrink, y * shrink, size)
+            return block_means(whole, (shrink, shrink))
+        return self._pieced(level, rect, shrink)
+
+    def _decoded(self, level: int, rect: IntRect, shrink: int) -> RGB | None:
+        """What the tiles show; None if OpenSlide has to be asked."""
+        plane = self._plane(level)
+        if plane is None or plane.leaves_out(rect, shrink=shrink):
+            return None
         try:
-            return to_rgb(plane.read(*rect))
+            return to_rgb(plane.read(*rect, shrink=shrink))
         # Codecs raise errors of any kind on damaged data. What OpenSlide makes of it, goes.
-        except Exception:
-            return self._slow.read_level(level, x_px, y_px, size_px)
+        except Exception as error:
+            logger.debug("%s: %s of level %d (%s)", self._path.name, rect, level, error)
+            return None
+
+    def _pieced(self, level: int, rect: IntRect, shrink: int) -> RGB:
+        x, y, width, height = rect
+        pixels = np.empty((height, width, 3), np.uint8)
+        for top in range(0, height, _PIECE_PX):
+            for left in range(0, width, _PIECE_PX):
+                size = min(_PIECE_PX, width - left), min(_PIECE_PX, height - top)
+                piece = self.read_shrunk(level, (x + left, y + top, *size), shrink)
+                pixels[top : top + size[1], left : left + size[0]] = piece
+        return pixels
+
+    def read_many(
+        self, level: int, cuts: Sequence[Cut], *, shrink: int = 1, workers: int = 1
+    ) -> None:
+        """Decode each tile under the cuts once, and paste it wherever it is wanted."""
+        plane = self._plane(level)
+        missed: Iterable[int] = range(len(cuts))
+        if plane is not None and plane.is_rgb and not plane.is_sparse:
+            missed = plane.read_many(cuts, shrink=shrink, workers=workers)
+        super().read_many(level, [cuts[i] for i in missed], shrink=shrink, workers=workers)
 
     def _plane(self, level: int) -> SegmentedPlane | None:
         """The image that shows the same as OpenSlide; None if there is none."""
@@ -96,22 +142,20 @@ class DirectSource(Source):
         if plane is None:
             return None
         try:
-            peer = OpenSlideSource(self._path)  # once an error occurred, it reads nothing any more
-            try:
-                return plane if _agrees(plane, level, peer) else None
-            finally:
-                peer.close()
+            return plane if _agrees(plane, level, self._slow) else None
         # Codecs raise errors of any kind on damaged data.
         except Exception as error:
             logger.debug("%s: level %d through OpenSlide (%s)", self._path.name, level, error)
+            self._slow.reopen()  # after an error OpenSlide reads nothing any more
             return None
 
-    def in_order(self, level: int, rects: Sequence[Rect]) -> Iterator[int]:
+    def in_order(self, level: int, rects: Sequence[Rect], *, shrink: int = 1) -> Iterator[int]:
         """Along the tiles of the file, each decoded once."""
         plane = self._plane(level)
         if plane is None:
             return self._slow.in_order(level, rects)
-        return shared_order(self._cache, [plane.segments_under(rect) for rect in rects])
+        needs = [plane.segments_under(rect, shrink=shrink) for rect in rects]
+        return shared_order(self._cache, needs)
 
     def associated_images(self) -> Mapping[str, RGB]:
         """Those of OpenSlide."""
@@ -149,7 +193,7 @@ def _images_of(
                 assert isinstance(page, TiffPage)  # frames come only where they are asked for
                 level = sizes.get((page.imagewidth, page.imagelength))
                 if level is not None and _is_plain(page):
-                    images.setdefault(level, SegmentedPlane(page, file, cache, whole_jpegs=True))
+                    images.setdefault(level, SegmentedPlane(page, file, cache, strict=True))
     # tifffile raises errors of any kind on what it does not understand; OpenSlide did.
     except Exception as error:
         logger.debug("%s: read through OpenSlide (%s)", path.name, error)

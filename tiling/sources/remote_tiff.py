@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
-from math import ceil, floor
 from typing import IO, cast
 
 import numpy as np
@@ -15,48 +14,18 @@ from tifffile import TiffFile, TiffFrame, TiffPage
 from saccade.tiling.colour import to_rgb
 from saccade.tiling.errors import SlideError, UnreadableSlideError
 from saccade.tiling.remote import Stamp, Url
-from saccade.tiling.slide import RGB, Rect
+from saccade.tiling.slide import RGB, Cut, IntRect, Rect
 from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.openslide_rules import Images, images_of, stored_tiles
 from saccade.tiling.sources.remote_bytes import BlockFile, RemoteBytes
 from saccade.tiling.sources.remote_ranges import Range
+from saccade.tiling.sources.segmented_plane import SegmentedPlane
 from saccade.tiling.sources.segments import SegmentCache
 from saccade.tiling.sources.tiff import TiffSource
 from saccade.tiling.sources.tiff_layout import Layout, layout_of
-from saccade.tiling.sources.tiff_plane import Plane, RawPlane, SegmentedPlane, plane_of
+from saccade.tiling.sources.tiff_plane import Plane, plane_of
 
 _SMALL_STRIP = 2**20  # bytes: uncompressed strips up to here are read whole, not row by row
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Where the rows of an uncompressed image in large strips lie."""
-
-    size: tuple[int, int]
-    planes: int
-    pixel: int
-    strips: tuple[int, ...]
-    rows_per_strip: int
-
-    @classmethod
-    def of(cls, page: TiffPage | TiffFrame) -> _Rows:
-        key = page.keyframe
-        assert key is not None
-        planes, _, height, width, contig = key.shaped
-        pixel = contig * np.dtype(key.dtype).itemsize
-        rows = min(key.rowsperstrip, height)
-        return cls((width, height), planes, pixel, page.dataoffsets, rows)
-
-    def under(self, rect: Rect) -> Iterator[Range]:
-        """What is read of each row under a rectangle, which may overhang."""
-        left, top = max(floor(rect[0]), 0), max(floor(rect[1]), 0)
-        right = min(ceil(rect[0] + rect[2]), self.size[0])
-        strips = -(-self.size[1] // self.rows_per_strip)
-        for plane in range(self.planes):
-            for row in range(top, min(ceil(rect[1] + rect[3]), self.size[1])):
-                strip, below = divmod(row, self.rows_per_strip)
-                begin = self.strips[plane * strips + strip] + below * self.size[0] * self.pixel
-                yield begin + left * self.pixel, (right - left) * self.pixel
 
 
 class RemoteTiffSource(TiffSource):
@@ -80,7 +49,6 @@ class RemoteTiffSource(TiffSource):
     ) -> None:
         self._remote = file
         self._where: dict[int, list[Range]] = {}
-        self._rows: dict[int, _Rows] = {}
         self._images: Images | None = None
         self._associated: dict[str, Plane] = {}
         self._begin(url.name, file, cast("IO[bytes]", BlockFile(file)), channels)
@@ -111,7 +79,7 @@ class RemoteTiffSource(TiffSource):
         levels = self._images.levels
         self._stored = [stored_tiles(page) for page in levels]
         planes = tuple(
-            (SegmentedPlane(self._noted(page), self._file, self._cache, whole_jpegs=True),)
+            (SegmentedPlane(self._noted(page), self._file, self._cache, strict=True),)
             for page in levels
         )
         return Layout(levels[0], 0, planes)
@@ -120,10 +88,7 @@ class RemoteTiffSource(TiffSource):
         """Strips are read whole where they are small: a row alone is not worth a request."""
         if max(self._ranges_of(page), default=(0, 0), key=lambda each: each[1])[1] <= _SMALL_STRIP:
             return SegmentedPlane(self._noted(page), file, cache)
-        plane = plane_of(self._noted(page), file, cache)
-        if isinstance(plane, RawPlane):
-            self._rows[id(plane)] = _Rows.of(page)
-        return plane
+        return plane_of(self._noted(page), file, cache)
 
     def _noted(self, page: TiffPage | TiffFrame) -> TiffPage | TiffFrame:
         """Remember where its segments lie; a plane names them by the offset of the image."""
@@ -133,39 +98,41 @@ class RemoteTiffSource(TiffSource):
     def _ranges_of(self, page: TiffPage | TiffFrame) -> list[Range]:
         return list(zip(page.dataoffsets, page.databytecounts, strict=True))
 
-    def _under(self, level: int, rects: Sequence[Rect]) -> list[Range]:
+    def _under(self, level: int, rects: Iterable[Rect], shrink: int) -> list[Range]:
         """What has to travel for rectangles, in the order of the file."""
         planes = self._levels[level]
-        under = (plane.segments_under(rect) for rect in rects for plane in planes)
-        segments = cast("set[tuple[int, int]]", set(chain.from_iterable(under)))
-        rows = [self._rows[id(plane)] for plane in planes if id(plane) in self._rows]
-        return sorted(
-            {
-                *(self._where[image][index] for image, index in segments),
-                *(each for part in rows for rect in rects for each in part.under(rect)),
-            }
-        )
+        under = (plane.segments_under(rect, shrink=shrink) for rect in rects for plane in planes)
+        segments = cast("set[tuple[int, int, int]]", set(chain.from_iterable(under)))
+        return sorted(self._where[image][index] for image, _, index in segments)
 
-    def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
+    def read_shrunk(self, level: int, rect: IntRect, shrink: int) -> RGB:
         """Fetch the segments that the rectangle touches in one go, and decode them."""
-        with self._remote.announced(self._under(level, [(x_px, y_px, *size_px)])):
-            pixels = super().read_level(level, x_px, y_px, size_px)
-        return self._whitened(pixels, level, (int(x_px), int(y_px)))
+        with self._remote.announced(self._under(level, [rect], shrink)):
+            pixels = super().read_shrunk(level, rect, shrink)
+        return self._whitened(pixels, level, rect, shrink)
 
-    def _whitened(self, pixels: RGB, level: int, corner: tuple[int, int]) -> RGB:
+    def _whitened(self, pixels: RGB, level: int, rect: IntRect, shrink: int) -> RGB:
         """White where the file leaves out tiles, as OpenSlide shows them, grey images too."""
         if self._images is None or self._stored[level].all():
             return pixels
         page, pixels = self._images.levels[level], pixels.copy()
-        rows = (corner[1] + np.arange(pixels.shape[0])) // page.tilelength
-        cols = (corner[0] + np.arange(pixels.shape[1])) // page.tilewidth
+        rows = (rect[1] + np.arange(rect[3])) * shrink // page.tilelength
+        cols = (rect[0] + np.arange(rect[2])) * shrink // page.tilewidth
         pixels[~self._stored[level][np.ix_(rows, cols)]] = 255
         return pixels
 
-    def in_order(self, level: int, rects: Sequence[Rect]) -> Iterator[int]:
+    def read_many(
+        self, level: int, cuts: Sequence[Cut], *, shrink: int = 1, workers: int = 1
+    ) -> None:
+        """Fetch and decode each segment under the cuts once, many in one go."""
+        rects = ((cut.x, cut.y, cut.out.shape[1], cut.out.shape[0]) for cut in cuts)
+        with self._remote.announced(self._under(level, rects, shrink)):
+            super().read_many(level, cuts, shrink=shrink, workers=workers)
+
+    def in_order(self, level: int, rects: Sequence[Rect], *, shrink: int = 1) -> Iterator[int]:
         """Along the segments of the file, each fetched and decoded once, many fetched in one go."""
-        with self._remote.announced(self._under(level, rects)):
-            yield from super().in_order(level, rects)
+        with self._remote.announced(self._under(level, rects, shrink)):
+            yield from super().in_order(level, rects, shrink=shrink)
 
     def stamp(self) -> Stamp:
         """The version that was opened."""

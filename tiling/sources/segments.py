@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from itertools import chain
 from threading import Lock
 
@@ -31,21 +32,51 @@ class SegmentCache:
         self._kept: OrderedDict[Hashable, Samples] = OrderedDict()
         self._held: dict[Hashable, Samples] = {}
         self._wanted: Counter[Hashable] = Counter()
+        self._making: dict[Hashable, Future[Samples]] = {}
         self._lock = Lock()
 
-    def get(self, key: Hashable, make: Callable[[], Samples]) -> Samples:
-        """Return what is kept under `key`, made now if it is not there."""
+    def get(self, key: Hashable, make: Callable[[], Samples], *, keep: bool = True) -> Samples:
+        """Return what is kept under `key`, made now if it is not there.
+
+        Several threads that want the same get what the first of them makes.
+
+        Args:
+            key: of the segment.
+            make: decodes it.
+            keep: keep what is made even if nobody holds it.
+        """
         with self._lock:
             if key in self._held:
                 return self._held[key]
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = make()  # outside the lock: threads decode side by side
+            making = self._making.get(key)
+            if making is None:
+                mine = self._making[key] = Future()
+        return making.result() if making is not None else self._make(key, make, mine, keep=keep)
+
+    def _make(
+        self, key: Hashable, make: Callable[[], Samples], mine: Future[Samples], *, keep: bool
+    ) -> Samples:
+        try:
+            made = make()  # outside the lock: threads decode side by side
+        except BaseException as error:
+            mine.set_exception(error)
+            with self._lock:
+                del self._making[key]
+            raise
         with self._lock:
-            if key not in self._held and key not in self._kept:
+            del self._making[key]
+            if keep or key in self._wanted:
                 self._keep(key, made)
+        mine.set_result(made)
         return made
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether `get` would find a segment, or somebody who makes it just now."""
+        with self._lock:
+            return key in self._held or key in self._kept or key in self._making
 
     def hold(self, keys: Iterable[Hashable]) -> None:
         """Announce that segments will be wanted; once for each time that they are let go."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO
@@ -16,8 +16,9 @@ from tifffile import TiffFile, TiffFileError, TiffPage
 from saccade.tiling.colour import Samples, over_white, to_rgb, to_uint8
 from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import SlideError, UnreadableSlideError
-from saccade.tiling.slide import RGB, Level, Rect, SlideInfo, Source
+from saccade.tiling.slide import RGB, Cut, IntRect, Level, Rect, SlideInfo, Source
 from saccade.tiling.sources.file_bytes import FileBytes
+from saccade.tiling.sources.segmented_plane import SegmentedPlane
 from saccade.tiling.sources.segments import SegmentCache, shared_order
 from saccade.tiling.sources.tiff_layout import Layout, layout_of
 from saccade.tiling.sources.tiff_scale import recorded_scale
@@ -89,11 +90,19 @@ class TiffSource(Source):
         """Whole pixels."""
         return 1.0
 
+    def shrinks(self, level: int) -> tuple[int, ...]:
+        """What the decoder of the tiles offers."""
+        (plane, *others) = self._levels[level]
+        return (1,) if others else plane.shrinks
+
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Decode the segments that the rectangle touches."""
-        rect = int(x_px), int(y_px), *size_px
+        return self.read_shrunk(level, (int(x_px), int(y_px), *size_px), 1)
+
+    def read_shrunk(self, level: int, rect: IntRect, shrink: int) -> RGB:
+        """Decode the segments that the rectangle touches, smaller."""
         try:
-            planes = [plane.read(*rect) for plane in self._levels[level]]
+            planes = [plane.read(*rect, shrink=shrink) for plane in self._levels[level]]
             return self._rgb(np.concatenate(planes, axis=2) if len(planes) > 1 else planes[0])
         except SlideError:  # of a server
             raise
@@ -104,11 +113,21 @@ class TiffSource(Source):
                 f"({error}). The file is damaged or cut short: copy it again from where it came."
             ) from error
 
-    def in_order(self, level: int, rects: Sequence[Rect]) -> Iterator[int]:
+    def read_many(
+        self, level: int, cuts: Sequence[Cut], *, shrink: int = 1, workers: int = 1
+    ) -> None:
+        """Decode each segment under the cuts once, and paste it wherever it is wanted."""
+        (plane, *_) = self._levels[level]
+        missed: Iterable[int] = range(len(cuts))
+        if isinstance(plane, SegmentedPlane) and plane.is_rgb and self._channels is None:
+            missed = plane.read_many(cuts, shrink=shrink, workers=workers)
+        super().read_many(level, [cuts[i] for i in missed], shrink=shrink, workers=workers)
+
+    def in_order(self, level: int, rects: Sequence[Rect], *, shrink: int = 1) -> Iterator[int]:
         """Along the segments of the file, each decoded once."""
         planes = self._levels[level]
         needs = [
-            list(chain.from_iterable(plane.segments_under(rect) for plane in planes))
+            list(chain.from_iterable(plane.segments_under(rect, shrink=shrink) for plane in planes))
             for rect in rects
         ]
         return shared_order(self._cache, needs)
