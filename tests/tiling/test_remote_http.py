@@ -413,6 +413,7 @@ def test_the_cache_does_not_serve_another_version(
                 assert np.array_equal(slide.read(0, 0, 90, MPP), local.read(0, 0, 90, MPP))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # threads are what is tested
 def test_a_slide_travels_to_another_process_and_back(server: RangeServer) -> None:
     with open_slide(server.url("a.svs?signature=1"), mpp=MPP) as slide:
         with pickle.loads(pickle.dumps(slide)) as copy:
@@ -427,6 +428,7 @@ def _mean(slide: Slide) -> float:
         return float(slide.read(100, 100, 50, MPP).mean())
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # threads are what is tested
 def test_an_open_slide_is_read_after_a_fork(server: RangeServer) -> None:
     with open_slide(server.url("tiled.tiff")) as slide:
         child = os.fork()
