@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -15,15 +14,16 @@ from numpy.typing import NDArray
 from saccade.tiling import Slide, open_slide
 from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import SlideError
+from saccade.tiling.remote import Place
 
 _PIECE = 8  # tiles a job: small enough that two slides keep many threads busy
 
 
 @dataclass(frozen=True, slots=True)
 class SlideRef:
-    """A slide by its path, with the mpp that the sheet or the user gave."""
+    """A slide by its path or URL, with the mpp that the sheet or the user gave."""
 
-    path: Path
+    path: Place
     mpp: float | None = None
 
     def open(self) -> Slide:
