@@ -6,18 +6,18 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Condition, Lock
 
 from saccade.tiling import Slide, open_slide
 from saccade.tiling.counting import ReadCount
+from saccade.tiling.remote import Place
 
 
 @dataclass(frozen=True, slots=True)
 class SlideRef:
-    """A slide by its path, with the mpp that the sheet or the user gave."""
+    """A slide by its path or URL, with the mpp that the sheet or the user gave."""
 
-    path: Path
+    path: Place
     mpp: float | None = None
 
     def open(self) -> Slide:

@@ -124,6 +124,7 @@ def predict_slide(
             source_tiles_decoded=decoded.tiles,
             compressed_bytes_read=decoded.compressed_bytes,
             pixels_decoded=decoded.pixels,
+            requests=decoded.requests,
         )
         write_json(out / RECORD, Record(record.step, record.inputs, cost).as_dict())
         return True

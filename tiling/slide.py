@@ -17,6 +17,7 @@ from saccade.tiling.errors import MissingMppError
 from saccade.tiling.hashing import array_hash, file_hash
 from saccade.tiling.lattice import Lattice, Snap
 from saccade.tiling.rasters import FINE_ENOUGH, Raster, choose_rasters, finest_first
+from saccade.tiling.remote import Place, Stamp, Url, stamp_hash
 from saccade.tiling.resample import Box, block_means, resample
 from saccade.tiling.threads import in_parts
 
@@ -148,6 +149,10 @@ class Source(Protocol):
         """What was decoded since the file was opened; nothing where nothing needs decoding."""
         return ReadCount()
 
+    def stamp(self) -> Stamp | None:
+        """The version of a remote file; None for a local one."""
+        return None
+
     def associated_images(self) -> Mapping[str, RGB]:
         """Label, macro and thumbnail images by name."""
 
@@ -156,7 +161,7 @@ class Source(Protocol):
 
 
 class Slide:
-    """An open slide. Made by `open_slide`; travels to another process as its path.
+    """An open slide. Made by `open_slide`; travels to another process as its path or URL.
 
     Frames: `_l0` is level-0 pixels, origin at the top left of the file as OpenSlide sees it.
 
@@ -173,7 +178,7 @@ class Slide:
     def __init__(
         self,
         source: Source,
-        origin: Path | RGB,
+        origin: Place | RGB,
         mpp: float | None = None,
         channels: tuple[int, ...] | None = None,
     ) -> None:
@@ -206,12 +211,12 @@ class Slide:
     @property
     def name(self) -> str:
         """File name, for messages."""
-        return self._origin.name if isinstance(self._origin, Path) else "array"
+        return self._origin.name if isinstance(self._origin, Place) else "array"
 
     @property
-    def path(self) -> Path | None:
+    def path(self) -> Place | None:
         """Where the slide lies; None for an array in memory."""
-        return self._origin if isinstance(self._origin, Path) else None
+        return self._origin if isinstance(self._origin, Place) else None
 
     @property
     def size_l0(self) -> tuple[int, int]:
@@ -243,9 +248,19 @@ class Slide:
 
     @cached_property
     def content_hash(self) -> str:
-        """`sha256:...` of the file's bytes (of the array's, for an array)."""
+        """`sha256:...` of the file's bytes (of the array's, for an array).
+
+        Of a remote slide `etag:...` or `modified:...`: see `stamp_hash`.
+
+        Raises:
+            UnreadableSlideError: if a server does not tell versions of the slide apart.
+        """
+        stamp = self._source.stamp()
+        if isinstance(self._origin, Url) and stamp is not None:
+            return stamp_hash(self._origin, stamp)
         if isinstance(self._origin, Path):
             return file_hash(self._origin)
+        assert isinstance(self._origin, np.ndarray)
         return array_hash(self._origin)
 
     def associated_images(self) -> Mapping[str, RGB]:

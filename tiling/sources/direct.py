@@ -147,14 +147,11 @@ class DirectSource(Source):
         if plane is None:
             return None
         try:
-            peer = OpenSlideSource(self._path)  # once an error occurred, it reads nothing any more
-            try:
-                return plane if _agrees(plane, level, peer) else None
-            finally:
-                peer.close()
+            return plane if _agrees(plane, level, self._slow) else None
         # Codecs raise errors of any kind on damaged data.
         except Exception as error:
             logger.debug("%s: level %d through OpenSlide (%s)", self._path.name, level, error)
+            self._slow.reopen()  # after an error OpenSlide reads nothing any more
             return None
 
     def in_order(self, level: int, rects: Sequence[Rect], *, shrink: int = 1) -> Iterator[int]:

@@ -78,8 +78,11 @@ class RawPlane:
         samples = np.empty((height, width, planes * contig), self._dtype.newbyteorder("="))
         pixel = contig * self._dtype.itemsize
         for plane in range(planes):
-            for row, offset in enumerate(self._rows(plane, y, height, pixel)):
-                data = self._file.read(offset + x * pixel, width * pixel)
+            rows = [
+                (offset + x * pixel, width * pixel)
+                for offset in self._rows(plane, y, height, pixel)
+            ]
+            for row, data in enumerate(self._file.read_many(rows)):
                 if len(data) < width * pixel:
                     raise ValueError(f"row {y + row} is cut short")
                 line = np.frombuffer(data, self._dtype).reshape(width, contig)
