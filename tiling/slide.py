@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import MissingMppError
 from saccade.tiling.hashing import array_hash, file_hash
+from saccade.tiling.lattice import Lattice, Snap
 from saccade.tiling.rasters import FINE_ENOUGH, Raster, choose_rasters, finest_first
 from saccade.tiling.remote import Place, Stamp, Url, stamp_hash
 from saccade.tiling.resample import Box, block_means, resample
@@ -101,6 +102,10 @@ class Source(Protocol):
     def shrinks(self, level: int) -> tuple[int, ...]:
         """By which whole numbers the level can be decoded smaller at once; 1 first."""
         return (1,)
+
+    def tile_px(self, level: int) -> tuple[int, int]:
+        """(width, height) of what is decoded at once; of the level where nothing has to be."""
+        return self.info.levels[level].width, self.info.levels[level].height
 
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Return (height, width, 3) of a level.
@@ -376,6 +381,33 @@ class Slide:
         """What reads at `mpp` take their pixels from, where the place allows it."""
         scale = self.downsample_for(mpp)
         return finest_first(self._rasters(scale), scale)[-1]
+
+    def lattice_for(self, size_px: int, mpp: float, snap: Snap) -> Lattice | None:
+        """Where tiles of `size_px` pixels at `mpp` fit what is read for them.
+
+        None where they are not to be moved, or cannot be: corners are whole level-0 pixels, and a
+        pixel of the raster may not be a whole number of those.
+
+        Raises:
+            MissingMppError: if the slide's own mpp is not known.
+        """
+        raster, scale = self.raster_for(mpp), self.downsample_for(mpp)
+        if snap == "none" or not raster.downsample.is_integer():
+            return None
+        pixel = int(raster.downsample)
+        side = size_px * scale[0], size_px * scale[1]
+        if snap == "pixel":
+            return Lattice(self.size_l0, side, pixel)
+        wide, high = (n // raster.shrink * pixel for n in self._source.tile_px(raster.level))
+        left, top, *size = (round(n) for n in raster.box((0, 0), (size_px,) * 2, scale).outer_px)
+        return Lattice(
+            self.size_l0,
+            side,
+            pixel,
+            source_l0=(wide, high),
+            before_l0=(-left * pixel, -top * pixel),
+            span_l0=(size[0] * pixel, size[1] * pixel),
+        )
 
     def _rasters(self, scale: tuple[float, float]) -> list[Raster]:
         """The level that serves a scale, as it is and smaller."""

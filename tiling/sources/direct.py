@@ -77,6 +77,11 @@ class DirectSource(Source):
         plane = self._plane(level)
         return (1,) if plane is None else plane.shrinks
 
+    def tile_px(self, level: int) -> tuple[int, int]:
+        """Tiles of the TIFF, or what OpenSlide says."""
+        plane = self._plane(level)
+        return self._slow.tile_px(level) if plane is None else plane.tile_px
+
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Decode the tiles that the rectangle touches, or have OpenSlide do it."""
         rect = round(x_px), round(y_px), *size_px

@@ -115,6 +115,11 @@ class OmeZarrSource(Source):
         """Whole pixels."""
         return 1.0
 
+    def tile_px(self, level: int) -> tuple[int, int]:
+        """Chunks."""
+        chunks = self._arrays[level].chunks
+        return chunks[self._axes.index("x")], chunks[self._axes.index("y")]
+
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Decode the chunks that the rectangle touches."""
         spans = {

@@ -46,6 +46,10 @@ class OpenSlideSource(Source):
         """One level-0 pixel: that is how OpenSlide is told where to begin."""
         return 1 / self.info.levels[level].downsample
 
+    def tile_px(self, level: int) -> tuple[int, int]:
+        """What OpenSlide says of the level."""
+        return self._tile_sizes[level]
+
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Read with `read_region`; unscanned pixels get the background colour."""
         downsample = self.info.levels[level].downsample

@@ -72,16 +72,16 @@ class SegmentedPlane:
         assert isinstance(key, TiffPage)
         self.size = key.imagewidth, key.imagelength
         self._decoder = SegmentDecoder(page, strict=strict)
-        self._tile = self._decoder.size
+        self.tile_px = self._decoder.size
         self._planes = key.shaped[0]
-        self._across = -(-key.imagewidth // self._tile[0])
-        self._down = -(-key.imagelength // self._tile[1])
+        self._across = -(-key.imagewidth // self.tile_px[0])
+        self._down = -(-key.imagelength // self.tile_px[1])
         self._offsets, self._counts = page.dataoffsets, page.databytecounts
         self._id = page.offset
         self._file, self._cache = file, cache
         self.is_sparse = 0 in self._offsets or 0 in self._counts
         self.shrinks = self._decoder.shrinks if self._planes == 1 else (1,)
-        self._grids = {n: _Grid(self._tile[0] // n, self._tile[1] // n) for n in self.shrinks}
+        self._grids = {n: _Grid(self.tile_px[0] // n, self.tile_px[1] // n) for n in self.shrinks}
         self.is_rgb = self._decoder.samples == 3 and self._decoder.dtype == np.uint8
         self.is_rgb = self.is_rgb and self._planes == 1 and key.photometric in (2, 6)
 
@@ -183,9 +183,9 @@ class SegmentedPlane:
         """Up to `most_px` a side amid the segment that takes most bytes: there is much to see."""
         index = int(np.argmax(self._counts)) % (self._down * self._across)
         row, col = divmod(index, self._across)
-        left, top = col * self._tile[0], row * self._tile[1]
-        width = min(self._tile[0], self.size[0] - left)
-        height = min(self._tile[1], self.size[1] - top)
+        left, top = col * self.tile_px[0], row * self.tile_px[1]
+        width = min(self.tile_px[0], self.size[0] - left)
+        height = min(self.tile_px[1], self.size[1] - top)
         size = min(width, most_px), min(height, most_px)
         return left + (width - size[0]) // 2, top + (height - size[1]) // 2, *size
 
@@ -218,7 +218,7 @@ class SegmentedPlane:
         )
 
     def _decoded(self, index: int, shrink: int, data: bytes | None) -> Samples:
-        with self._file.tally.timed(1, self._tile[0] * self._tile[1] // shrink**2):
+        with self._file.tally.timed(1, self.tile_px[0] * self.tile_px[1] // shrink**2):
             if data is None:
                 (data,) = self._stored([index])
             samples = self._decode(data, index, shrink)

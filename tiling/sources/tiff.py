@@ -95,6 +95,10 @@ class TiffSource(Source):
         (plane, *others) = self._levels[level]
         return (1,) if others else plane.shrinks
 
+    def tile_px(self, level: int) -> tuple[int, int]:
+        """Tiles, or strips that have to be decoded."""
+        return self._levels[level][0].tile_px
+
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Decode the segments that the rectangle touches."""
         return self.read_shrunk(level, (int(x_px), int(y_px), *size_px), 1)
