@@ -12,7 +12,8 @@ kinds of places, all over tissue:
 aligned     on the grid of the slide's own tiles
 unaligned   anywhere: four source tiles lie under each
 region      the places of a batch are neighbours and share source tiles
-0.5 um/px   twice as coarse as the slide, on the grid of 512 px and anywhere
+0.5 um/px   twice as coarse as the slide: on the grid of 512 px; on its own pixels, where `tiles.snap`
+            puts places unless told otherwise; and anywhere, also between these
 
 The floor decodes each source tile under all the places once, from bytes in memory, and does no
 more; at 0.5 um/px there is a second one, which lets the decoder halve as it decodes. Pixels are
@@ -46,6 +47,7 @@ class Places:
     factor: int = 1
     aligned: bool = False
     close: bool = False
+    on_pixels: bool = False
 
 
 KINDS = {
@@ -53,7 +55,8 @@ KINDS = {
     "unaligned": Places(),
     "region": Places(close=True),
     "0.5 um/px aligned": Places(2, aligned=True),
-    "0.5 um/px unaligned": Places(2),
+    "0.5 um/px unaligned, on its pixels": Places(2, on_pixels=True),
+    "0.5 um/px anywhere": Places(2),
 }
 FLOORS = "floor", "floor, halving"
 _MANY, _FIRST = 10_000, 1_000
@@ -72,6 +75,8 @@ def corners_of(places: Places, path: Path, count: int, batch: int, seed: int) ->
     else:
         within = rng.integers(0, SIDE, (count, 2))
         corners = tissue[_drawn(rng, len(tissue), count)] + within
+    if places.on_pixels:
+        corners = corners // places.factor * places.factor
     return np.minimum(corners, _width(path) - side)
 
 
