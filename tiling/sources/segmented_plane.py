@@ -58,6 +58,29 @@ class SegmentedPlane:
         self.is_rgb = self._decoder.samples == 3 and self._decoder.dtype == np.uint8
         self.is_rgb = self.is_rgb and self._planes == 1 and key.photometric in (2, 6)
 
+    @property
+    def tile_px(self) -> tuple[int, int]:
+        """(width, height) of a segment."""
+        return self._tile
+
+    def has_jpeg(self) -> bool:
+        """Whether segments are JPEG streams of three 8-bit samples, decoded alike by everybody."""
+        index = int(np.argmax(self._counts))
+        (data,) = self._stored([index])
+        try:
+            return self._planes == 1 and self._decoder.is_jpeg(data, index)
+        # Codecs raise errors of any kind on damaged data; whoever reads it will hear of it.
+        except Exception:
+            return False
+
+    def jpeg(self, row: int, col: int) -> bytes | None:
+        """A segment as a JPEG stream of its own; None if it is left out, cut short or smaller."""
+        index = row * self._across + col
+        (data,) = self._stored([index])
+        if not data or len(data) < self._counts[index]:
+            return None
+        return self._decoder.jpeg_of_full_size(data)
+
     def read(self, x: int, y: int, width: int, height: int, *, shrink: int = 1) -> Samples:
         """Return (height, width, samples) as stored; maybe a view of what others read, too."""
         places = list(self._places((x, y, width, height), shrink))
@@ -124,6 +147,7 @@ class SegmentedPlane:
         high, wide, _ = scratch.shape
         x, y, out = cuts[0].x, cuts[0].y, cuts[0].out
         fits = len(cuts) == 1 and (x, y) == (col * wide, row * high) and out.shape == scratch.shape
+        fits = fits and out.flags.c_contiguous
         target = out if fits else scratch
         segment = self._decode(data, index, shrink, target)
         if segment is not out:
