@@ -36,7 +36,7 @@ from saccade.tiling.slide import Slide
 from saccade.tiling.tissue import TissueSettings, is_dark_field
 from saccade.tiling.whole_folder import whole_folder
 
-__all__ = ["Pyramid", "PyramidLevel", "PyramidSettings", "View", "build_pyramid"]
+__all__ = ["Codec", "Pyramid", "PyramidLevel", "PyramidSettings", "View", "build_pyramid"]
 
 
 def build_pyramid(
