@@ -22,6 +22,7 @@ from saccade.tiling.area import halve
 from saccade.tiling.errors import PyramidError, UnreadableSlideError
 from saccade.tiling.pyramid import Pyramid, PyramidSettings, build_pyramid
 from saccade.tiling.slide import Slide
+from saccade.tiling.sources.segmented_plane import SegmentedPlane
 from tests.slides import (
     gradient,
     tissue_like,
@@ -163,9 +164,9 @@ def test_our_own_reader_opens_it_as_the_slide(
 
 
 def test_one_channel_of_tiles_that_hold_three(full: Pyramid) -> None:
-    with open_slide(full.path, channels=(2, 0)) as two, open_slide(full.path) as all_:
+    with open_slide(full.path, channels=(2, 1)) as two, open_slide(full.path) as all_:
         rect = 1200, 900, 64, 64
-        assert (two.read_stored(rect)[..., :2] == all_.read_stored(rect)[..., [2, 0]]).all()
+        assert (two.read_stored(rect)[..., :2] == all_.read_stored(rect)[..., [2, 1]]).all()
 
 
 def test_pixels_instead_of_tiles_are_exact_at_every_level(slide: Slide, tmp_path: Path) -> None:
@@ -231,8 +232,11 @@ def test_tiles_that_overhang_blocks_and_strips_are_stored_all_the_same(tmp_path:
             tmp_path / f"{name}.tif", pixels, compression="deflate", mpp=0.5, **cut
         )
         with open_slide(path) as slide:
-            pyramid = build_pyramid(slide, tmp_path / name, full=True)
+            pyramid = build_pyramid(slide, tmp_path / name, full=True, workers=1)
+            assert slide.counts().tiles == (43 if name == "strips" else 2)  # none twice
         assert (pyramid.read(0) == pixels).all()
+        for k in range(1, len(pyramid.levels)):
+            assert (planes(pyramid.read(k)) == halve(planes(pyramid.read(k - 1)))).all()
 
 
 def sparse(path: Path, pixels: RGB, left_out: set[int]) -> Path:
@@ -260,7 +264,32 @@ def test_tiles_that_the_file_leaves_out_look_as_in_the_slide(tmp_path: Path) -> 
         assert decibels(planes(pyramid.read(1)), halve(planes(pyramid.read(0)))) > 45
 
 
-def test_a_tile_that_is_stored_smaller_is_encoded_anew(tmp_path: Path) -> None:
+def test_a_tile_that_cannot_be_copied_is_encoded_anew(
+    slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = SegmentedPlane.jpeg
+    monkeypatch.setattr(
+        SegmentedPlane,
+        "jpeg",
+        lambda self, row, col: None if (row, col) == (3, 9) else copied(self, row, col),
+    )
+    pixels = build_pyramid(slide, tmp_path / "out", full=True).read(0)
+
+    at = slice(768, 1024), slice(2304, 2560)
+    assert 40 < decibels(pixels[at], whole(slide)[at]) < 70
+    pixels[at] = whole(slide)[at]
+    assert (pixels == whole(slide)).all()
+
+
+def test_chosen_channels_are_no_copy_of_the_tiles(path: Path, tmp_path: Path) -> None:
+    with open_slide(path, mpp=0.5, channels=(2, 1, 0)) as slide:
+        pyramid = build_pyramid(slide, tmp_path / "out", full=True)
+
+        assert level_0_of(pyramid)["codec"] == "zstd"
+        assert (pyramid.read(0) == whole(slide)).all()
+
+
+def test_a_tile_that_is_stored_smaller_is_not_copied(tmp_path: Path) -> None:
     """Its stream alone would be a chunk of the wrong size."""
     pixels = gradient(600, 300)
     path = write_pyramid_tiff(tmp_path / "a.tif", pixels, levels=1)
