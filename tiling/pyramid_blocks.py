@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.tiling.area import halve
 from saccade.tiling.errors import PyramidError
 from saccade.tiling.jpeg_codec import encode_jpeg
 from saccade.tiling.pyramid_levels import (
@@ -102,9 +103,10 @@ class StoredBlocks:
 class CopiedBlocks:
     """Copies the JPEG tiles of level 0, and has level 1 from the decoder, at half the size.
 
-    Where a block is odd in rows or columns, the decoder would mix what the last tile holds beyond
-    the slide into the last pixels; there all pixels are decoded and halved. A tile that the file
-    leaves out, or that is smaller than the others, is encoded anew from what the slide shows.
+    Where the slide ends after an odd row or column, the decoder would mix what the last tiles hold
+    beyond it into the last pixels; that row of tiles, or that block, is decoded whole and halved. A
+    tile that the file leaves out, or that is smaller than the others, is encoded anew from what the
+    slide shows.
     """
 
     def __init__(self, slide: Slide, tiles: StoredTiles, wants_half: bool) -> None:
@@ -125,10 +127,17 @@ class CopiedBlocks:
 
     def _half(self, window: Window) -> Piece:
         x, y, width, height = _rect(window)
+        if width % 2 == height % 2 == 0:
+            return Piece(1, (y // 2, x // 2), self._halved(x, y, width, height))
+        rows = range(y, y + height, self.tile[0])  # of tiles; all at once would take much memory
+        halves = [self._halved(x, row, width, min(self.tile[0], y + height - row)) for row in rows]
+        return Piece(1, (y // 2, x // 2), np.concatenate(halves, axis=1))
+
+    def _halved(self, x: int, y: int, width: int, height: int) -> Planes:
         if width % 2 or height % 2:
-            return Piece(0, (y, x), _planes(self._slide.read_stored((x, y, width, height)))).half()
+            return halve(_planes(self._slide.read_stored((x, y, width, height))))
         half = x // 2, y // 2, width // 2, height // 2
-        return Piece(1, (y // 2, x // 2), _planes(self._slide.read_stored(half, shrink=2)))
+        return _planes(self._slide.read_stored(half, shrink=2))
 
     def _stream(self, row: int, col: int) -> bytes | None:
         stream = self._tiles.jpeg(row, col)
