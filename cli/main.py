@@ -29,7 +29,10 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-SlideArgument = Annotated[Path, typer.Argument(help="Slide file (or OME-Zarr folder).")]
+# Text, and not a path, which would make one slash of the two in a URL.
+SlideArgument = Annotated[
+    str, typer.Argument(help="Slide file (or OME-Zarr folder), or its URL: s3://, https://.")
+]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 
 
@@ -128,17 +131,19 @@ def pyramid(
     """Make multi-resolution thumbnails and the tissue mask (OME-Zarr) of a slide."""
     from saccade.pipeline.config import PyramidConfig
     from saccade.pipeline.thumbnails import make_full, make_thumbnails
+    from saccade.tiling.remote import place_of
 
     if codec is not FullCodec.auto and not full:
         raise typer.BadParameter("--codec is about level 0 of the slide; add --full.")
-    with progress_bar(slide.name) as progress:
+    place = place_of(slide)
+    with progress_bar(place.name) as progress:
         if full:
             path, built = make_full(
-                slide, out, codec=codec.value, mpp=mpp, workers=workers, progress=progress
+                place, out, codec=codec.value, mpp=mpp, workers=workers, progress=progress
             )
         else:
             path, built = make_thumbnails(
-                slide, out, PyramidConfig(finest_mpp), mpp=mpp, workers=workers, progress=progress
+                place, out, PyramidConfig(finest_mpp), mpp=mpp, workers=workers, progress=progress
             )
     say(f"{path}" if built else f"{path} is up to date")
 
@@ -205,10 +210,12 @@ def predict(
     from saccade.pipeline.device import choose_device
     from saccade.pipeline.predict import PredictOptions, predict_slide
     from saccade.pipeline.reading import SlideRef
+    from saccade.tiling.remote import place_of
 
+    place = place_of(slide)
     options = PredictOptions(tiles, seed, choose_device(device), workers, force)
-    with progress_bar(slide.name) as progress:
-        done = predict_slide(SlideRef(slide, mpp), model, out, options, progress=progress)
+    with progress_bar(place.name) as progress:
+        done = predict_slide(SlideRef(place, mpp), model, out, options, progress=progress)
     say(prediction_line(out) if done else f"{out} is up to date: {prediction_line(out)}")
 
 
@@ -229,10 +236,12 @@ def run(
     from saccade.pipeline.predict import PredictOptions
     from saccade.pipeline.reading import SlideRef
     from saccade.pipeline.run import run_slide
+    from saccade.tiling.remote import place_of
 
+    place = place_of(slide)
     options = PredictOptions(None, 0, choose_device(device), workers, force)
-    with progress_bar(slide.name) as progress:
-        run_slide(SlideRef(slide, mpp), models, out, options, progress=progress)
+    with progress_bar(place.name) as progress:
+        run_slide(SlideRef(place, mpp), models, out, options, progress=progress)
     say(prediction_line(out))
 
 

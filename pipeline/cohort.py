@@ -83,7 +83,9 @@ def _load(row: SheetRow, pyramids: Path, config: RunConfig, stride: int) -> tupl
     with ref.open() as slide:
         pyramid = ensure_pyramid(slide, pyramids / row.slide / "pyramid.zarr", config.pyramid)
         glance = glance_at(pyramid, config.view, stride=stride, name=row.slide)
-        return Subject(row.slide, ref, glance, slide.mpp), slide.content_hash
+        tiles = config.tiles
+        lattice = slide.lattice_for(tiles.size_px, tiles.mpp, tiles.snap)
+        return Subject(row.slide, ref, glance, slide.mpp, lattice), slide.content_hash
 
 
 def _check(train: Sequence[Example], classes: Sequence[str], failures: Mapping[str, str]) -> None:

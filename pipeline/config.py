@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from saccade.pipeline.errors import ConfigError
+from saccade.tiling.lattice import Snap
 
 
 def _require(holds: bool, message: str) -> None:
@@ -64,16 +65,23 @@ class TilesConfig:
         per_slide: tiles drawn from each slide.
         size_px: side of a tile, in its own pixels.
         mpp: micrometres per pixel of a tile.
+        snap: what tiles are moved to: `pixel`, the pixels that are read, by half of one at most;
+            `tile`, the slide's own tiles, by as little as makes it touch the fewest; or `none`.
     """
 
     per_slide: int = 16
     size_px: int = 128
     mpp: float = 0.5
+    snap: Snap = "pixel"
 
     def __post_init__(self) -> None:
         _require(self.per_slide >= 1, f"tiles.per_slide must be at least 1, got {self.per_slide}.")
         _require(self.size_px >= 16, f"tiles.size_px must be at least 16, got {self.size_px}.")
         _positive("tiles.mpp", self.mpp)
+        known = get_args(Snap)
+        _require(
+            self.snap in known, f"tiles.snap must be one of {', '.join(known)}, got {self.snap}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,8 @@ class TrainingConfig:
         augment: whether tiles are flipped, turned and restained at random.
         seed: of initialisation, order and draws.
         workers: threads that read tiles.
+        read_ahead: batches whose tiles are read while others are computed. Their places are drawn
+            from attention as it was so many steps before; the weights make up for that.
     """
 
     epochs: int = 100
@@ -141,6 +151,7 @@ class TrainingConfig:
     augment: bool = True
     seed: int = 0
     workers: int = 2
+    read_ahead: int = 0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "workers"):
@@ -149,7 +160,8 @@ class TrainingConfig:
                 f"training.{name} must be at least 1, got {getattr(self, name)}.",
             )
         _positive("training.learning_rate", self.learning_rate)
-        for name in ("warmup_epochs", "weight_decay", "clip_norm", "entropy", "early_stopping"):
+        names = ("warmup_epochs", "weight_decay", "clip_norm", "entropy", "early_stopping")
+        for name in (*names, "read_ahead"):
             _require(
                 0 <= getattr(self, name) < math.inf,
                 f"training.{name} must be finite and not negative, got {getattr(self, name)}.",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +18,19 @@ from saccade.pipeline.augment import augment_tiles
 from saccade.pipeline.cohort import Example
 from saccade.pipeline.config import RunConfig, TrainingConfig
 from saccade.pipeline.errors import DivergedError, SheetError
-from saccade.pipeline.look import Look, look
+from saccade.pipeline.look import Look, Proposal, judge, propose
 from saccade.pipeline.metrics import classification_metrics
-from saccade.pipeline.reading import TileReader
+from saccade.pipeline.reading import TileReader, TileRequest
 from saccade.pipeline.seeds import generator_for
 from saccade.tiling.errors import SlideError
+
+
+@dataclass
+class Spent:
+    """Seconds spent on training steps so far, and how many of them waiting for tiles."""
+
+    seconds: float = 0.0
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Bench:
         reader: of tiles.
         class_weights: (classes,) weight of each class in the loss.
         failures: slides that could not be read, by name; they are passed over from then on.
+        spent: the time that training steps took.
     """
 
     config: RunConfig
@@ -42,6 +53,28 @@ class Bench:
     reader: TileReader
     class_weights: Tensor
     failures: dict[str, str] = field(default_factory=dict)
+    spent: Spent = field(default_factory=Spent)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time that passes inside the `with` as spent on training steps."""
+        start, waited = time.perf_counter(), self.reader.waited_seconds
+        yield
+        self.spent.seconds += time.perf_counter() - start
+        self.spent.waited += self.reader.waited_seconds - waited
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Slides of a step, with the places that were drawn from them."""
+
+    examples: Sequence[Example]
+    proposal: Proposal
+
+    @property
+    def requests(self) -> Sequence[TileRequest]:
+        """The tiles to read."""
+        return self.proposal.requests
 
 
 def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[str, Any]:
@@ -59,28 +92,15 @@ def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[s
     bench.model.train()
     batches = list(_batches(bench, examples, epoch))
     losses, hits, tiles = [], [], 0
-    for step, batch in enumerate(batches):
-        rate = learning_rate(settings, epoch + (step + 1) / len(batches))
-        for group in bench.optimizer.param_groups:
-            group["lr"] = rate
-        looks, labels = _look(bench, batch, "train", epoch)
-        if not looks:
-            continue
-        logits = torch.cat([each.reading.logits for each in looks])
-        loss = _loss(bench, looks, logits, labels)
-        bench.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        bound = settings.clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(bench.model.parameters(), bound)
-        if not (loss.isfinite() and norm.isfinite()):
-            raise DivergedError(
-                f"epoch {epoch + 1}: the loss or its gradient is no longer a finite number. Lower "
-                "training.learning_rate, or bound training.clip_norm, and train into a new folder."
-            )
-        bench.optimizer.step()
-        losses.append(loss.item())
-        hits += (logits.argmax(dim=1) == labels).tolist()
-        tiles += sum(len(each.places.cells) for each in looks)
+    with bench.timed(), closing(_looks(bench, batches, "train", epoch)) as seen:
+        for step, (looks, labels) in enumerate(seen):
+            rate = learning_rate(settings, epoch + (step + 1) / len(batches))
+            if not looks:
+                continue
+            logits = torch.cat([each.reading.logits for each in looks])
+            losses.append(_step(bench, _loss(bench, looks, logits, labels), rate, epoch))
+            hits += (logits.argmax(dim=1) == labels).tolist()
+            tiles += sum(len(each.places.cells) for each in looks)
     if not losses:
         raise SheetError(
             f"epoch {epoch + 1}: no training slide could be read."
@@ -94,15 +114,33 @@ def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[s
     }
 
 
+def _step(bench: Bench, loss: Tensor, rate: float, epoch: int) -> float:
+    """Follow the gradient once, at a learning rate; return the loss."""
+    for group in bench.optimizer.param_groups:
+        group["lr"] = rate
+    bench.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    bound = bench.config.training.clip_norm or math.inf
+    norm = nn.utils.clip_grad_norm_(bench.model.parameters(), bound)
+    if not (loss.isfinite() and norm.isfinite()):
+        raise DivergedError(
+            f"epoch {epoch + 1}: the loss or its gradient is no longer a finite number. Lower "
+            "training.learning_rate, or bound training.clip_norm, and train into a new folder."
+        )
+    bench.optimizer.step()
+    return loss.item()
+
+
 @torch.inference_mode()
 def validate(bench: Bench, examples: Sequence[Example]) -> dict[str, float]:
     """Metrics over slides, with draws that are the same at every epoch."""
     bench.model.eval()
     probabilities, labels = [], []
-    for batch in _split(examples, bench.config.training.batch):
-        looks, wanted = _look(bench, batch, "validate", 0)
-        probabilities += [each.reading.logits.double().softmax(dim=1) for each in looks]
-        labels.append(wanted)
+    batches = _split(examples, bench.config.training.batch)
+    with closing(_looks(bench, batches, "validate", 0)) as seen:
+        for looks, wanted in seen:
+            probabilities += [each.reading.logits.double().softmax(dim=1) for each in looks]
+            labels.append(wanted)
     if not probabilities:
         return {}
     return classification_metrics(
@@ -137,24 +175,53 @@ def _split(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]
     return (examples[i : i + size] for i in range(0, len(examples), size))
 
 
-def _look(
-    bench: Bench, batch: Sequence[Example], purpose: str, epoch: int
-) -> tuple[list[Look], Tensor]:
-    """Look at a batch; slides that cannot be read are noted and left out."""
+def _looks(
+    bench: Bench, batches: Iterable[Sequence[Example]], purpose: str, epoch: int
+) -> Generator[tuple[list[Look], Tensor], None, None]:
+    """Look at one batch after the other, reading ahead; slides that cannot be read are left out.
+
+    Validation changes no weights: places drawn ahead are those that would be drawn later.
+    """
     settings = bench.config.training
-    batch = [example for example in batch if example.subject.name not in bench.failures]
-    if not batch:
-        return [], torch.empty(0, dtype=torch.long)
-    found = look(
-        bench.model,
-        [example.subject for example in batch],
-        bench.reader,
-        bench.config.tiles,
-        [generator_for(purpose, settings.seed, epoch, e.subject.name) for e in batch],
-        augment=augment_tiles if settings.augment and purpose == "train" else None,
-    )
+    training = purpose == "train"
+    depth = settings.read_ahead if training else 1
+    stale = training and depth > 0
+    proposals = (_propose(bench, batch, purpose, epoch, fixed=stale) for batch in batches)
+    with closing(bench.reader.ahead(proposals, depth)) as read:
+        for batch, tiles in read:
+            if not batch.examples:
+                yield _usable(bench, [], [])
+                continue
+            found = judge(
+                bench.model,
+                batch.proposal,
+                tiles,
+                anew=stale,
+                augment=augment_tiles if settings.augment and training else None,
+            )
+            yield _usable(bench, batch.examples, found)
+
+
+def _propose(
+    bench: Bench, examples: Sequence[Example], purpose: str, epoch: int, *, fixed: bool
+) -> Batch:
+    """Draw places of those slides of a batch that can be read; no gradient if `fixed`."""
+    seed = bench.config.training.seed
+    known = [example for example in examples if example.subject.name not in bench.failures]
+    subjects = [example.subject for example in known]
+    dice = [generator_for(purpose, seed, epoch, subject.name) for subject in subjects]
+    if not known:
+        return Batch(known, Proposal(subjects, [], [], dice))
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
+        return Batch(known, propose(bench.model, subjects, bench.config.tiles, dice))
+
+
+def _usable(
+    bench: Bench, examples: Sequence[Example], found: Sequence[Look | SlideError]
+) -> tuple[list[Look], Tensor]:
+    """Looks and labels of the slides that were read; the others are noted."""
     looks, labels = [], []
-    for example, each in zip(batch, found, strict=True):
+    for example, each in zip(examples, found, strict=True):
         if isinstance(each, SlideError):
             bench.failures[example.subject.name] = str(each)
         else:

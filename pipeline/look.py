@@ -1,6 +1,9 @@
 """Attend, draw, read, classify: the walk that training and prediction share.
 
-glance --attend--> log attention --draw--> places --read--> tiles --classify--> logits
+glance --attend--> log attention --draw--> places --read--> tiles --encode, weigh--> logits
+
+`propose` goes as far as the places and `judge` does what comes after reading, so that other slides
+can be read in between.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from saccade.models.attention_sampling import AttentionSampling, Reading, draw_p
 from saccade.pipeline.config import TilesConfig
 from saccade.pipeline.errors import DivergedError
 from saccade.pipeline.glance import Glance, as_batch
-from saccade.pipeline.reading import SlideRef, TileReader, TileRequest
+from saccade.pipeline.reading import SlideRef, TileRequest, Tiles
 from saccade.tiling.errors import SlideError
+from saccade.tiling.lattice import Lattice
 from saccade.tiling.places import Places, corners_l0
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -26,12 +30,46 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A slide to look at: where it lies, how it looks from afar, and its (x, y) mpp."""
+    """A slide to look at.
+
+    Attributes:
+        name: of the slide.
+        slide: where it lies.
+        glance: how it looks from afar.
+        mpp: (x, y) micrometres per pixel of level 0.
+        lattice: where its tiles may begin; anywhere if None.
+    """
 
     name: str
     slide: SlideRef
     glance: Glance
     mpp: tuple[float, float]
+    lattice: Lattice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Places drawn from each slide of a batch, to be read and then judged.
+
+    Attributes:
+        subjects: the slides.
+        log_attention: of each slide, what its places were drawn from, (grid rows, grid cols).
+        places: of each slide, in the order of the draw.
+        generators: one for each slide, for what is still to be drawn.
+    """
+
+    subjects: Sequence[Subject]
+    log_attention: Sequence[Tensor]
+    places: Sequence[Places]
+    generators: Sequence[torch.Generator]
+
+    @property
+    def requests(self) -> list[TileRequest]:
+        """The tiles to read."""
+        return [
+            TileRequest(subject.slide, drawn.corners_l0)
+            for subject, drawn in zip(self.subjects, self.places, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,50 +89,68 @@ class Look:
     reading: Reading
 
 
-def look(
+def propose(
     model: AttentionSampling,
     subjects: Sequence[Subject],
-    reader: TileReader,
     config: TilesConfig,
     generators: Sequence[torch.Generator],
-    *,
-    augment: Augment | None = None,
-) -> list[Look | SlideError]:
-    """Look at several slides; one that cannot be read gives its error and costs nobody else.
+) -> Proposal:
+    """Attend to slides and draw their places.
 
     Args:
         model: the networks; gradients flow if they are enabled.
         subjects: the slides; sizes may differ.
-        reader: of tiles of `config`.
         config: how many tiles, and how large. A slide with fewer places gives those it has.
         generators: one CPU generator a slide, so that no draw depends on another slide.
-        augment: changes tiles, uint8 (k, 3, side, side), at random.
+
+    Raises:
+        DivergedError: if the attention of the model is not a number.
     """
-    device = next(model.parameters()).device
-    maps = attend(model, subjects, device)
+    maps = attend(model, subjects, next(model.parameters()).device)
     places = [
         draw(log_attention, subject, config, generator)
         for log_attention, subject, generator in zip(maps, subjects, generators, strict=True)
     ]
-    requests = [
-        TileRequest(subject.slide, drawn.corners_l0)
-        for subject, drawn in zip(subjects, places, strict=True)
-    ]
-    tiles = reader.read(requests)
-    features = iter(_encode(model, tiles, generators, augment, device))
-    return [
-        found
-        if isinstance(found, SlideError)
-        else Look(
-            log_attention, drawn, found, _classify(model, log_attention, drawn, next(features))
-        )
-        for log_attention, drawn, found in zip(maps, places, tiles, strict=True)
-    ]
+    return Proposal(subjects, maps, places, generators)
+
+
+def judge(
+    model: AttentionSampling,
+    proposal: Proposal,
+    tiles: Sequence[Tiles],
+    *,
+    anew: bool = False,
+    augment: Augment | None = None,
+) -> list[Look | SlideError]:
+    """Judge slides by the tiles that were read; one without costs nobody else.
+
+    Args:
+        model: the networks; gradients flow if they are enabled.
+        proposal: the places.
+        tiles: of each slide, in the order of the draw, or why there are none.
+        anew: attend again, because the model has changed since the places were drawn. They then
+            weigh what makes their sum, in expectation, the mean over all places by the attention
+            as it is now.
+        augment: changes tiles, uint8 (k, 3, side, side), at random.
+    """
+    device = next(model.parameters()).device
+    drawn_from = proposal.log_attention
+    maps = attend(model, proposal.subjects, device) if anew else drawn_from
+    features = iter(_encode(model, tiles, proposal.generators, augment, device))
+    looks: list[Look | SlideError] = []
+    for i, (found, places) in enumerate(zip(tiles, proposal.places, strict=True)):
+        if isinstance(found, SlideError):
+            looks.append(found)
+            continue
+        log_proposal = at_places(drawn_from[i], places) if anew else None
+        reading = model.weigh(next(features)[None], at_places(maps[i], places), log_proposal)
+        looks.append(Look(maps[i], places, found, reading))
+    return looks
 
 
 def _encode(
     model: AttentionSampling,
-    tiles: Sequence[NDArray[np.uint8] | SlideError],
+    tiles: Sequence[Tiles],
     generators: Sequence[torch.Generator],
     augment: Augment | None,
     device: torch.device,
@@ -111,11 +167,10 @@ def _encode(
     return list(features.split([len(batch) for batch in batches]))
 
 
-def _classify(
-    model: AttentionSampling, log_attention: Tensor, places: Places, features: Tensor
-) -> Reading:
+def at_places(log_attention: Tensor, places: Places) -> Tensor:
+    """Log attention of the drawn cells, (1, k)."""
     cells = torch.tensor(places.cells).to(log_attention.device)
-    return model.weigh(features[None], log_attention.flatten()[cells][None])
+    return log_attention.flatten()[cells][None]
 
 
 def attend(
@@ -146,8 +201,9 @@ def draw(
         config.size_px * config.mpp / subject.mpp[0],
         config.size_px * config.mpp / subject.mpp[1],
     )
+    corners = corners_l0(subject.glance.grid.centres_l0(cells), side_l0)
     return Places(
-        corners_l0=corners_l0(subject.glance.grid.centres_l0(cells), side_l0),
+        corners_l0=corners if subject.lattice is None else subject.lattice.snap(corners),
         side_px=config.size_px,
         mpp=config.mpp,
         side_l0=side_l0,

@@ -104,13 +104,14 @@ def predict_slide(
         )
         name = name or slide.name
         glance = glance_at(pyramid, card.view, stride=model.attention.stride, name=name)
-        subject = Subject(name, slide_ref, glance, slide.mpp)
         tiles = replace(card.tiles, per_slide=options.tiles or card.tiles.per_slide)
+        lattice = slide.lattice_for(tiles.size_px, tiles.mpp, tiles.snap)
+        subject = Subject(name, slide_ref, glance, slide.mpp, lattice)
         with TileReader(size_px=tiles.size_px, mpp=tiles.mpp, workers=options.workers) as reader:
             prediction = predict_subject(
                 model, subject, card.classes, reader, tiles, generator_for("predict", options.seed)
             )
-            decoded = reader.counts()
+            decoded, waited = reader.counts(), reader.waited_seconds
         # First, or a run killed now would leave a record of files that are no longer there.
         (out / RECORD).unlink(missing_ok=True)
         doubts = _doubts(slide, card)
@@ -119,9 +120,11 @@ def predict_slide(
         )
         cost = watch.cost(
             tiles_read=len(prediction.places),
+            waited_seconds=round(waited, 3),
             source_tiles_decoded=decoded.tiles,
             compressed_bytes_read=decoded.compressed_bytes,
             pixels_decoded=decoded.pixels,
+            requests=decoded.requests,
         )
         write_json(out / RECORD, Record(record.step, record.inputs, cost).as_dict())
         return True

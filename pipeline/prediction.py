@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.pipeline.config import TilesConfig
-from saccade.pipeline.look import Look, Subject, look
-from saccade.pipeline.reading import TileReader
+from saccade.pipeline.look import Look, Subject, at_places, propose
+from saccade.pipeline.reading import TileReader, TileRequest
 from saccade.tiling.errors import SlideError
 from saccade.tiling.grid import CellGrid
 from saccade.tiling.places import Places
+
+_PIECE = 256  # tiles: those of the next piece are read while these are encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,14 @@ class Prediction:
         return np.argsort(-self.evidence[:, self.predicted], kind="stable")
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some of a slide's tiles, by their numbers in the order of the draw."""
+
+    numbers: NDArray[np.intp]
+    requests: Sequence[TileRequest]
+
+
 @torch.inference_mode()
 def predict_subject(
     model: AttentionSampling,
@@ -68,13 +81,48 @@ def predict_subject(
 ) -> Prediction:
     """Look at a slide once and say what was seen.
 
+    Many tiles are read and encoded in pieces, those of the next while these are encoded, so that
+    memory for encoding does not grow with their number.
+
     Raises:
         SlideError: if its tiles cannot be read.
     """
-    (seen,) = look(model, [subject], reader, tiles, [generator])
-    if isinstance(seen, SlideError):
-        raise seen
-    return _prediction(model, subject, classes, seen)
+    proposal = propose(model, [subject], tiles, [generator])
+    (request,), (places,), (log_attention,) = (
+        proposal.requests,
+        proposal.places,
+        proposal.log_attention,
+    )
+    pixels, features = _encoded(model, request, reader)
+    reading = model.weigh(features[None], at_places(log_attention, places))
+    return _prediction(model, subject, classes, Look(log_attention, places, pixels, reading))
+
+
+def _encoded(
+    model: AttentionSampling, request: TileRequest, reader: TileReader
+) -> tuple[NDArray[np.uint8], Tensor]:
+    """Tiles (n, side, side, 3) and their features (n, features)."""
+    device = next(model.parameters()).device
+    numbers, pixels, features = [], [], []
+    with closing(reader.ahead(_pieces(request), 1)) as read:
+        for piece, (found,) in read:
+            if isinstance(found, SlideError):
+                raise found
+            batch = torch.from_numpy(found).permute(0, 3, 1, 2)[None]
+            numbers.append(piece.numbers)
+            pixels.append(found)
+            features.append(model.encode(batch.to(device))[0])
+    back = np.argsort(np.concatenate(numbers))
+    return np.concatenate(pixels)[back], torch.cat(features)[torch.from_numpy(back).to(device)]
+
+
+def _pieces(request: TileRequest) -> Iterator[Piece]:
+    """A request in pieces; each a band of the slide, so that few source tiles are in two."""
+    x, y = request.corners_l0.T
+    count = -(-len(x) // _PIECE)
+    order = np.lexsort((x, y)) if count > 1 else np.arange(len(x))
+    for numbers in np.array_split(order, count):
+        yield Piece(numbers, [TileRequest(request.slide, request.corners_l0[numbers])])
 
 
 def _prediction(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saccade.pipeline.errors import SheetError
+from saccade.tiling.errors import SlideError
+from saccade.tiling.remote import Place, Url, place_of
 
 COLUMNS = ("slide", "path", "label", "patient", "split", "mpp")
 REQUIRED = ("slide", "path")
@@ -24,7 +26,7 @@ class SheetRow:
 
     Attributes:
         slide: name; becomes a folder's name.
-        path: of the file; relative paths count from the sheet's folder.
+        path: of the file, or its URL; relative paths count from the sheet's folder.
         label: class of the slide; empty where unknown.
         patient: slides of one patient stay in one split; the slide's own name where unknown.
         split: train, val, test, or empty.
@@ -32,7 +34,7 @@ class SheetRow:
     """
 
     slide: str
-    path: Path
+    path: Place
     label: str = ""
     patient: str = ""
     split: str = ""
@@ -114,12 +116,20 @@ def _row(sheet: Path, number: int, values: dict[str, str]) -> SheetRow:
         raise SheetError(f"{where}: split is {text['split']!r}; wanted train, val, test or empty.")
     return SheetRow(
         slide=text["slide"],
-        path=(sheet.parent / text["path"]).absolute(),
+        path=_place(sheet, where, text["path"]),
         label=text["label"],
         patient=text["patient"] or text["slide"],
         split=text["split"],
         mpp=_mpp(where, text["mpp"]),
     )
+
+
+def _place(sheet: Path, where: str, text: str) -> Place:
+    try:
+        place = place_of(text)
+    except SlideError as error:
+        raise SheetError(f"{where}: {error}") from error
+    return place if isinstance(place, Url) else (sheet.parent / place).absolute()
 
 
 def _mpp(where: str, text: str) -> float | None:

@@ -10,12 +10,13 @@ from saccade.pipeline.lock import exclusive
 from saccade.tiling import Slide, open_slide
 from saccade.tiling.pyramid import Codec, build_pyramid
 from saccade.tiling.pyramid_view import Pyramid
+from saccade.tiling.remote import Place
 
 Progress = Callable[[int, int], None]
 
 
 def make_thumbnails(
-    path: Path,
+    path: Place,
     out: Path,
     config: PyramidConfig,
     *,
@@ -43,7 +44,7 @@ def make_thumbnails(
 
 
 def make_full(
-    path: Path,
+    path: Place,
     out: Path,
     *,
     codec: Codec = "auto",

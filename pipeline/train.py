@@ -96,11 +96,12 @@ def train(
                 out / CHECKPOINT, bench.model, bench.optimizer, _key(record), replace=replace
             )
             _fit(state, bench, cohort, out, record, report)
-        tiles = sum(line["train"]["tiles_read"] for line in state.history)
-        write_json(
-            out / RECORD,
-            Record(record.step, record.inputs, watch.cost(tiles_read=tiles)).as_dict(),
+        cost = watch.cost(
+            tiles_read=sum(line["train"]["tiles_read"] for line in state.history),
+            step_seconds=round(bench.spent.seconds, 3),
+            waited_seconds=round(bench.spent.waited, 3),
         )
+        write_json(out / RECORD, Record(record.step, record.inputs, cost).as_dict())
         failures = cohort.failures | state.failures
         return TrainingResult(out / "model.safetensors", state.history, failures)
 

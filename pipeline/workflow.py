@@ -14,6 +14,7 @@ from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import SheetError
 from saccade.pipeline.sheet import SheetRow, classes_of, of_split, read_sheet
 from saccade.pipeline.yaml_config import load_config
+from saccade.tiling.remote import Url
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,9 @@ class Cohort:
         return cohort
 
     def _check(self) -> None:
-        lost = [str(row.path) for row in self.rows if not row.path.exists()]
+        self._refuse_secrets()
+        places = [row.path for row in self.rows]
+        lost = [str(p) for p in places if isinstance(p, Path) and not p.exists()]
         if lost:
             raise SheetError(
                 f"{self.settings['slides']}: {len(lost)} of {len(self.rows)} slides are not where "
@@ -59,10 +62,26 @@ class Cohort:
                     f"{self.settings['slides']}: training wants at least two different labels."
                 )
 
+    def _refuse_secrets(self) -> None:
+        """Snakemake writes the commands it calls into logs, the whole URL included."""
+        for row in self.rows:
+            if isinstance(row.path, Url) and row.path.text != str(row.path):
+                raise SheetError(
+                    f"{self.settings['slides']}: the URL of slide {row.slide} has a password or a "
+                    f"part from '?' on, which would stand in the logs: {row.path}. Give the plain "
+                    "URL, and the credentials to the environment or the protocol's own files."
+                )
+
     @property
     def paths(self) -> dict[str, str]:
-        """Each slide's file."""
+        """Each slide's file or URL."""
         return {row.slide: str(row.path) for row in self.rows}
+
+    def files(self, slide: str) -> list[str]:
+        """The files of a slide that Snakemake can look at: none of a URL."""
+        return [
+            str(row.path) for row in self.rows if row.slide == slide and isinstance(row.path, Path)
+        ]
 
     @property
     def pattern(self) -> list[str]:

@@ -86,6 +86,35 @@ def write_pyramid_tiff(
     return path
 
 
+def write_svs(
+    path: Path,
+    pixels: RGB,
+    *,
+    levels: int = 2,
+    tile: int = 256,
+    facts: str = "AppMag = 20|MPP = 0.5",
+) -> Path:
+    """Like a slide of an Aperio scanner: levels in tiles; thumbnail, label and macro in strips."""
+    images = pyramid_of(pixels, levels)
+    height, width = pixels.shape[:2]
+    about = (
+        f"Aperio Image Library v11.2.1 \r\n{width}x{height} ({tile}x{tile}) JPEG/RGB Q=90|{facts}"
+    )
+    jpeg = {"compression": "jpeg", "compressionargs": {"level": 90}, "photometric": "rgb"}
+    common: dict[str, Any] = {"metadata": None, "software": False}
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(images[0], tile=(tile, tile), description=about, **jpeg, **common)
+        small = np.ascontiguousarray(images[-1][::2, ::2])
+        tif.write(small, description=about, rowsperstrip=16, **jpeg, **common)
+        for image in images[1:]:
+            tif.write(image, tile=(tile, tile), description=about, **jpeg, **common)
+        for name, kind in (("label", 1), ("macro", 9)):
+            words = f"Aperio Image Library v11.2.1\r\n{name} 64x48"
+            lzw = {"compression": "lzw", "photometric": "rgb", "rowsperstrip": 16}
+            tif.write(gradient(64, 48), description=words, subfiletype=kind, **lzw, **common)
+    return path
+
+
 def write_flat_tiff(
     path: Path,
     pixels: NDArray[Any],

@@ -108,7 +108,7 @@ def test_type_checkers_see_the_rooms_under_their_import_names() -> None:
 
 
 def test_what_is_imported_is_declared() -> None:
-    lacking = imported(ROOMS) - declared()
+    lacking = imported(ROOMS) - declared() - declared("remote")
 
     assert not lacking, f"imported, but not among the dependencies: {sorted(lacking)}"
 
@@ -117,6 +117,10 @@ def test_what_the_tests_import_is_declared() -> None:
     lacking = imported(("tests", "benchmarks")) - declared() - declared("dev")
 
     assert not lacking, f"imported by tests, but not declared: {sorted(lacking)}"
+
+
+def test_what_remote_slides_need_is_there_for_the_tests() -> None:
+    assert declared("remote") <= declared("dev")
 
 
 def test_what_is_declared_is_imported() -> None:
@@ -129,7 +133,7 @@ def test_every_dependency_has_a_tested_version() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {_canonical(line.partition("==")[0]) for line in lines if "==" in line}
 
-    assert declared() | declared("dev") <= pinned
+    assert declared() | declared("dev") | declared("remote") <= pinned
 
 
 def test_no_file_speaks_of_one_machine() -> None:

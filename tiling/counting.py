@@ -1,4 +1,4 @@
-"""What reading took: source tiles, compressed bytes, decoded pixels and seconds."""
+"""What reading took: source tiles, compressed bytes, decoded pixels, seconds and requests."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ class ReadCount:
     Attributes:
         tiles: source tiles (strips, chunks) decoded; one that is decoded twice counts twice.
         compressed_bytes: read from the file by Saccade itself; what OpenSlide and Zarr read on
-            their own is not known and not in it.
+            their own is not known and not in it. Of a remote slide all that travelled, the index
+            and, where ranges nearly touch, what lies between them included.
         pixels: decoded, whether they were asked for or lay in the same source tile.
         seconds: spent reading and decoding, summed over threads.
+        requests: to the server of a remote slide, failed attempts included as far as they are
+            known; 0 for a local one.
     """
 
     tiles: int = 0
     compressed_bytes: int = 0
     pixels: int = 0
     seconds: float = 0.0
+    requests: int = 0
 
     def __add__(self, other: ReadCount) -> ReadCount:
         return ReadCount(
@@ -32,6 +36,7 @@ class ReadCount:
             self.compressed_bytes + other.compressed_bytes,
             self.pixels + other.pixels,
             self.seconds + other.seconds,
+            self.requests + other.requests,
         )
 
     def __sub__(self, other: ReadCount) -> ReadCount:
@@ -40,6 +45,7 @@ class ReadCount:
             self.compressed_bytes - other.compressed_bytes,
             self.pixels - other.pixels,
             self.seconds - other.seconds,
+            self.requests - other.requests,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from tifffile import TiffFile, TiffFileError
 
 from saccade.tiling.content import described, head_of, is_picture, is_tiff, is_zarr
 from saccade.tiling.errors import SlideNotFoundError, UnreadableSlideError
+from saccade.tiling.open_remote import source_of_url
+from saccade.tiling.remote import Place, Url, place_of
 from saccade.tiling.slide import RGB, Slide, Source
 from saccade.tiling.sources.array import ArraySource
 from saccade.tiling.sources.direct import open_direct
@@ -24,9 +27,11 @@ _POINTERS = {
     "Convert it: bfconvert {name} slide.ome.tiff",
 }
 
+_SWALLOWED = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")  # a URL that was a Path for a while
+
 
 def open_slide(
-    path: str | Path | RGB,
+    path: str | Place | RGB,
     *,
     mpp: float | None = None,
     channels: tuple[int, ...] | None = None,
@@ -38,8 +43,12 @@ def open_slide(
     OME-TIFF is read by our own reader even where OpenSlide would open it as plain TIFF, because
     OpenSlide does not see its levels, channels and pixel size.
 
+    A text with `://` is a URL: of a TIFF (SVS, OME-TIFF ...) or OME-Zarr that lies there, only the
+    index and the source tiles that are wanted travel.
+
     Args:
-        path: the file or OME-Zarr folder; or the pixels themselves, uint8 (rows, cols, 3).
+        path: the file or OME-Zarr folder, or its URL (as text: a `Path` makes one slash of two);
+            or the pixels themselves, uint8 (rows, cols, 3).
         mpp: micrometres per pixel of level 0, in x and y. It wins over what the file records.
         channels: one to three channels of a TIFF or OME-Zarr to show as red, green and blue (one
             alone as grey), counted from 0; the first three if not given.
@@ -59,18 +68,23 @@ def open_slide(
         raise ValueError(f"channels must be one to three, got {channels}.")
     if isinstance(path, np.ndarray):
         return Slide(ArraySource(path), path, mpp)
-    place = Path(path)
-    return Slide(_source_of(place, channels), place, mpp, channels)
+    place = place_of(path)
+    opened = (
+        source_of_url(place, channels) if isinstance(place, Url) else _source_of(place, channels)
+    )
+    return Slide(opened, place, mpp, channels)
 
 
-def reopen(origin: Path | RGB, mpp: float | None, channels: tuple[int, ...] | None) -> Slide:
+def reopen(origin: Place | RGB, mpp: float | None, channels: tuple[int, ...] | None) -> Slide:
     """Open what a pickled slide was opened from."""
     return open_slide(origin, mpp=mpp, channels=channels)
 
 
 def _source_of(path: Path, channels: tuple[int, ...] | None) -> Source:
     if not path.exists():
-        raise SlideNotFoundError(f"{path}: there is no such file. Check the path.")
+        swallowed = _SWALLOWED.match(str(path))
+        advice = "Pass a URL as text, not as a Path." if swallowed else "Check the path."
+        raise SlideNotFoundError(f"{path}: there is no such file. {advice}")
     if path.is_dir():
         return _source_of_folder(path, channels)
     if not path.is_file():

@@ -122,7 +122,11 @@ class CopiedBlocks:
             range(part.start // side, -(-part.stop // side))
             for part, side in zip(window, self.tile, strict=True)
         )
-        chunks = [Chunk(0, (0, *place), self._stream(*place)) for place in product(rows, cols)]
+        places = list(product(rows, cols))
+        chunks = [
+            Chunk(0, (0, *place), self._anew(*place) if stream is None else stream)
+            for place, stream in zip(places, self._tiles.jpegs(places), strict=True)
+        ]
         return Found(chunks, self._half(window) if self._wants_half else None)
 
     def _half(self, window: Window) -> Piece:
@@ -138,10 +142,6 @@ class CopiedBlocks:
             return halve(_planes(self._slide.read_stored((x, y, width, height))))
         half = x // 2, y // 2, width // 2, height // 2
         return _planes(self._slide.read_stored(half, shrink=2))
-
-    def _stream(self, row: int, col: int) -> bytes | None:
-        stream = self._tiles.jpeg(row, col)
-        return self._anew(row, col) if stream is None else stream
 
     def _anew(self, row: int, col: int) -> bytes | None:
         """A tile encoded from what the slide shows; None if that is white, as what is left out."""

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import MissingMppError
 from saccade.tiling.hashing import array_hash, file_hash
+from saccade.tiling.lattice import Lattice, Snap
 from saccade.tiling.rasters import FINE_ENOUGH, Raster, choose_rasters, finest_first
+from saccade.tiling.remote import Place, Stamp, Url, stamp_hash
 from saccade.tiling.resample import Box, block_means, resample
 from saccade.tiling.threads import in_parts
 
@@ -91,8 +93,8 @@ class StoredTiles(Protocol):
     def has_jpeg(self) -> bool:
         """Whether they are JPEG streams of three 8-bit samples, decoded alike by everybody."""
 
-    def jpeg(self, row: int, col: int) -> bytes | None:
-        """A tile as a JPEG stream of its own; None where there is none of the tile's size."""
+    def jpegs(self, places: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        """Tiles (row, col) as JPEG streams of their own; None where there is none of that size."""
 
 
 class Source(Protocol):
@@ -114,6 +116,10 @@ class Source(Protocol):
     def shrinks(self, level: int) -> tuple[int, ...]:
         """By which whole numbers the level can be decoded smaller at once; 1 first."""
         return (1,)
+
+    def tile_px(self, level: int) -> tuple[int, int]:
+        """(width, height) of what is decoded at once; of the level where nothing has to be."""
+        return self.info.levels[level].width, self.info.levels[level].height
 
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Return (height, width, 3) of a level.
@@ -161,6 +167,10 @@ class Source(Protocol):
         """What was decoded since the file was opened; nothing where nothing needs decoding."""
         return ReadCount()
 
+    def stamp(self) -> Stamp | None:
+        """The version of a remote file; None for a local one."""
+        return None
+
     def associated_images(self) -> Mapping[str, RGB]:
         """Label, macro and thumbnail images by name."""
 
@@ -169,7 +179,7 @@ class Source(Protocol):
 
 
 class Slide:
-    """An open slide. Made by `open_slide`; travels to another process as its path.
+    """An open slide. Made by `open_slide`; travels to another process as its path or URL.
 
     Frames: `_l0` is level-0 pixels, origin at the top left of the file as OpenSlide sees it.
 
@@ -186,7 +196,7 @@ class Slide:
     def __init__(
         self,
         source: Source,
-        origin: Path | RGB,
+        origin: Place | RGB,
         mpp: float | None = None,
         channels: tuple[int, ...] | None = None,
     ) -> None:
@@ -219,12 +229,12 @@ class Slide:
     @property
     def name(self) -> str:
         """File name, for messages."""
-        return self._origin.name if isinstance(self._origin, Path) else "array"
+        return self._origin.name if isinstance(self._origin, Place) else "array"
 
     @property
-    def path(self) -> Path | None:
+    def path(self) -> Place | None:
         """Where the slide lies; None for an array in memory."""
-        return self._origin if isinstance(self._origin, Path) else None
+        return self._origin if isinstance(self._origin, Place) else None
 
     @property
     def size_l0(self) -> tuple[int, int]:
@@ -256,9 +266,19 @@ class Slide:
 
     @cached_property
     def content_hash(self) -> str:
-        """`sha256:...` of the file's bytes (of the array's, for an array)."""
+        """`sha256:...` of the file's bytes (of the array's, for an array).
+
+        Of a remote slide `etag:...` or `modified:...`: see `stamp_hash`.
+
+        Raises:
+            UnreadableSlideError: if a server does not tell versions of the slide apart.
+        """
+        stamp = self._source.stamp()
+        if isinstance(self._origin, Url) and stamp is not None:
+            return stamp_hash(self._origin, stamp)
         if isinstance(self._origin, Path):
             return file_hash(self._origin)
+        assert isinstance(self._origin, np.ndarray)
         return array_hash(self._origin)
 
     def associated_images(self) -> Mapping[str, RGB]:
@@ -407,6 +427,33 @@ class Slide:
         """What reads at `mpp` take their pixels from, where the place allows it."""
         scale = self.downsample_for(mpp)
         return finest_first(self._rasters(scale), scale)[-1]
+
+    def lattice_for(self, size_px: int, mpp: float, snap: Snap) -> Lattice | None:
+        """Where tiles of `size_px` pixels at `mpp` fit what is read for them.
+
+        None where they are not to be moved, or cannot be: corners are whole level-0 pixels, and a
+        pixel of the raster may not be a whole number of those.
+
+        Raises:
+            MissingMppError: if the slide's own mpp is not known.
+        """
+        raster, scale = self.raster_for(mpp), self.downsample_for(mpp)
+        if snap == "none" or not raster.downsample.is_integer():
+            return None
+        pixel = int(raster.downsample)
+        side = size_px * scale[0], size_px * scale[1]
+        if snap == "pixel":
+            return Lattice(self.size_l0, side, pixel)
+        wide, high = (n // raster.shrink * pixel for n in self._source.tile_px(raster.level))
+        left, top, *size = (round(n) for n in raster.box((0, 0), (size_px,) * 2, scale).outer_px)
+        return Lattice(
+            self.size_l0,
+            side,
+            pixel,
+            source_l0=(wide, high),
+            before_l0=(-left * pixel, -top * pixel),
+            span_l0=(size[0] * pixel, size[1] * pixel),
+        )
 
     def _rasters(self, scale: tuple[float, float]) -> list[Raster]:
         """The level that serves a scale, as it is and smaller."""

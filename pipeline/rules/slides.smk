@@ -1,7 +1,7 @@
 rule pyramid:
     """Thumbnails and tissue mask of one slide."""
     input:
-        lambda wildcards: COHORT.paths[wildcards.slide],
+        lambda wildcards: COHORT.files(wildcards.slide),
     output:
         pyramid=directory(f"{RESULTS}/{{slide}}/pyramid.zarr"),
         done=touch(f"{RESULTS}/.done/pyramid/{{slide}}"),
@@ -13,18 +13,19 @@ rule pyramid:
     resources:
         mem_mb=2000,
     params:
+        slide=lambda wildcards: COHORT.paths[wildcards.slide],
         out=lambda wildcards, output: COHORT.folder(output.pyramid),
         mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
         finest=COHORT.run.pyramid.finest_mpp,
     shell:
-        "saccade pyramid {input:q} --out {params.out:q} --finest-mpp {params.finest}"
+        "saccade pyramid {params.slide:q} --out {params.out:q} --finest-mpp {params.finest}"
         " --workers {threads} {params.mpp} 2> {log:q}"
 
 
 rule predict:
     """One slide: label, heatmap, and the tiles that were read."""
     input:
-        slide=lambda wildcards: COHORT.paths[wildcards.slide],
+        slide=lambda wildcards: COHORT.files(wildcards.slide),
         pyramid=f"{RESULTS}/{{slide}}/pyramid.zarr",
         model=MODEL,
     output:
@@ -44,12 +45,13 @@ rule predict:
         mem_mb=4000,
         gpu=COHORT.gpu,
     params:
+        slide=lambda wildcards: COHORT.paths[wildcards.slide],
         out=lambda wildcards, output: COHORT.folder(output.record),
         mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
         device=config["device"],
         seed=config["seed"],
     shell:
-        "saccade predict {input.slide:q} --model {input.model:q} --out {params.out:q}"
+        "saccade predict {params.slide:q} --model {input.model:q} --out {params.out:q}"
         " --device {params.device} --seed {params.seed} --workers {threads} --force"
         " {params.mpp} 2> {log:q}"
 

@@ -4,7 +4,7 @@ rule train:
         # Its age does not count: of its rows only those in params.rows concern the model.
         sheet=ancient(config["slides"]),
         run=config["run"],
-        slides=[COHORT.paths[slide] for slide in COHORT.trained],
+        slides=[file for slide in COHORT.trained for file in COHORT.files(slide)],
         # The pyramids have to be there, but one that is built again is the same one: that is no
         # reason to train again. Hence marks beside the slides' folders, whose age does not count.
         pyramids=ancient(

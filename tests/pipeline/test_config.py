@@ -36,6 +36,8 @@ def test_numbers_are_read_as_people_write_them() -> None:
         ("tiles: {size_px: 64.0}", "tiles.size_px must be a whole number, found 64.0"),
         ("training: {augment: 1}", "training.augment must be true or false, found 1"),
         ("training: {schedule: step}", "must be one of cosine, constant, found 'step'"),
+        ("tiles: {snap: grid}", "tiles.snap must be one of none, pixel, tile, found 'grid'"),
+        ("training: {read_ahead: -1}", "training.read_ahead must be finite and not negative"),
         ("tiles:\n\n  per_slide: 0", "line 3: tiles.per_slide must be at least 1, got 0"),
         ("view: {mpp: -1}", "view.mpp must be positive"),
         ("view: {mpp: .nan}", "view.mpp must be positive"),

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from saccade.models.attention_networks import PaperAttention
+from saccade.pipeline import prediction
 from saccade.pipeline.config import ModelConfig, RunConfig, TilesConfig, ViewConfig
 from saccade.pipeline.errors import ConfigError, DivergedError, ModelFileError, ResultsError
 from saccade.pipeline.files import write_json
@@ -29,6 +30,7 @@ from saccade.pipeline.results import FILES, is_complete
 from saccade.pipeline.run import run_slide
 from saccade.tiling import Slide
 from saccade.tiling.errors import MissingMppError, NoTissueError, SlideNotFoundError
+from saccade.tiling.lattice import Snap
 from tests.slides import tissue_like, write_pyramid_tiff
 
 ROOT = Path(__file__).parents[2]
@@ -64,11 +66,11 @@ def darkness_model(path: Path, seed: int = 0, card: ModelCard = CARD) -> Path:
     return path
 
 
-def wide_slide(path: Path, width: int = 2048, height: int = 1024) -> Path:
+def wide_slide(path: Path, width: int = 2048, height: int = 1024, tile: int = 256) -> Path:
     pixels = tissue_like(width, height)
     left, top, right, bottom = SQUARE_L0
     pixels[top:bottom, left:right] = (60, 20, 90)
-    return write_pyramid_tiff(path, pixels, mpp=MPP)
+    return write_pyramid_tiff(path, pixels, mpp=MPP, tile=tile)
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +195,7 @@ def test_the_record_says_what_was_decoded(result: Path) -> None:
     assert 0 < cost["source_tiles_decoded"] <= 8 * 4 + 2
     assert cost["pixels_decoded"] >= 64 * 64
     assert 0 < cost["compressed_bytes_read"] < cost["pixels_decoded"] * 3
+    assert 0 < cost["waited_seconds"] < cost["seconds"]
 
 
 def test_verdict_is_that_of_the_tiles_and_weights_in_the_files(result: Path, folder: Path) -> None:
@@ -338,9 +341,9 @@ def test_tiles_read_do_not_grow_with_the_slide(
     counts: list[int] = []
     read_tiles = Slide.read_tiles
 
-    def counting(slide: Slide, corners: NDArray[np.int64], size_px: int, mpp: float) -> Any:
+    def counting(slide: Slide, corners: NDArray[np.int64], *rest: Any, workers: int) -> Any:
         counts.append(len(corners))
-        return read_tiles(slide, corners, size_px, mpp)
+        return read_tiles(slide, corners, *rest, workers=workers)
 
     monkeypatch.setattr(Slide, "read_tiles", counting)
     totals = []
@@ -352,6 +355,50 @@ def test_tiles_read_do_not_grow_with_the_slide(
         )
         totals.append(sum(counts))
     assert totals == [8, 8]
+
+
+@pytest.mark.parametrize("snap", ["none", "pixel", "tile"])
+def test_the_places_in_the_files_are_those_that_were_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snap: Snap
+) -> None:
+    """Tiles of 1 um/px are read from a level of 2 level-0 pixels each, in tiles of 128."""
+    read_tiles, read = Slide.read_tiles, []
+
+    def watched(slide: Slide, corners: NDArray[np.int64], *rest: Any, workers: int) -> Any:
+        read.append(corners)
+        return read_tiles(slide, corners, *rest, workers=workers)
+
+    monkeypatch.setattr(Slide, "read_tiles", watched)
+    card = replace(CARD, tiles=replace(CARD.tiles, size_px=31, snap=snap))
+    model = darkness_model(tmp_path / "model.safetensors", card=card)
+    slide = wide_slide(tmp_path / "wide.tiff", tile=64)
+    predict_slide(SlideRef(slide), model, tmp_path / "out", PredictOptions())
+
+    written = [[int(t["x_l0"]), int(t["y_l0"])] for t in tiles_of(tmp_path / "out")]
+    assert np.array_equal(np.concatenate(read), written)
+    with h5py.File(tmp_path / "out" / "features.h5") as file:
+        assert np.array_equal(file["coords"][:], written)
+    odd, across = np.array(written) % 2, np.array(written) % 128 + 62 > 128
+    assert odd.any() == (snap == "none")
+    assert across.any() == (snap != "tile")
+
+
+def test_many_tiles_in_pieces_are_judged_as_in_one(
+    folder: Path, result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "_PIECE", 3)
+    predict(folder, tmp_path)
+
+    for one, other in zip(tiles_of(tmp_path), tiles_of(result), strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert float(value) == pytest.approx(float(other[name]), abs=1e-6), name
+    shown, wanted = ((out / "attention.png").read_bytes() for out in (tmp_path, result))
+    assert shown == wanted  # the strongest tiles are drawn beside the heatmap
+    with h5py.File(tmp_path / "features.h5") as a, h5py.File(result / "features.h5") as b:
+        np.testing.assert_allclose(a["features"][:], b["features"][:], atol=1e-5)
+    found, whole = (as_json(out / "prediction.json") for out in (tmp_path, result))
+    assert found["probabilities"] == pytest.approx(whole["probabilities"], abs=1e-6)
 
 
 def test_a_pyramid_that_lies_there_is_used(

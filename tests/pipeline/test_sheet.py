@@ -5,6 +5,7 @@ import pytest
 
 from saccade.pipeline.errors import SheetError
 from saccade.pipeline.sheet import classes_of, of_split, read_sheet
+from saccade.tiling.remote import Url
 
 HEADER = "slide,path,label,patient,split,mpp\n"
 
@@ -79,3 +80,12 @@ def test_a_split_that_nobody_has_is_refused(tmp_path: Path) -> None:
     assert of_split(rows, None) == of_split(rows, "train") == rows
     with pytest.raises(SheetError, match="no slide has split 'test'; found: train"):
         of_split(rows, "test")
+
+
+def test_a_url_stays_as_it_is_and_shows_no_signature(tmp_path: Path) -> None:
+    (row,) = read_sheet(write(tmp_path, "a,s3://bucket/a.svs?X=secret,,,,\n"))
+
+    assert row.path == Url("s3://bucket/a.svs?X=secret")
+    assert "secret" not in repr(row)
+    with pytest.raises(SheetError, match="line 2: '1s://b' is no URL"):
+        read_sheet(write(tmp_path, "a,1s://b,,,,\n"))

@@ -54,6 +54,7 @@ def write(folder: Path, *lines: str) -> Path:
         ("slide,path,label,patient,split,mpp", "001,a.svs,NA,7,train,0.25", "b,b.svs,,,,"),
         ("slide,path,split", "a, a.svs ,test ", ",,", "b,b.svs"),
         ("mpp,path,slide", ".5,a.svs,a.b_c-d", "2.5e-1,b,2", "5,c,3"),
+        ("slide,path", "a,s3://bucket/a.svs", "b,HTTPS://host/b.svs?c=d", "c,file:///c.svs"),
     ],
 )
 def test_good_sheets_are_taken_by_both(tmp_path: Path, lines: tuple[str, ...]) -> None:
@@ -65,6 +66,8 @@ def test_good_sheets_are_taken_by_both(tmp_path: Path, lines: tuple[str, ...]) -
     [
         ("slide,label", "a,x"),
         ("slide,path,stain", "a,a.svs,HE"),
+        ("slide,path", "a,s3:///a.svs"),
+        ("slide,path", "a,1s://a.svs"),
         ("slide,path", "a,"),
         ("slide,path", ",a.svs"),
         ("slide,path", "../a,a.svs"),

@@ -30,6 +30,7 @@ from tests.slides import tissue_like, write_pyramid_tiff
 
 ROOT = Path(__file__).parents[2]
 FOUR = with_training(epochs=4)
+AHEAD = with_training(epochs=4, read_ahead=1)
 
 
 class Run:
@@ -77,6 +78,15 @@ def test_workers_change_nothing(run: Run, trained: Path, tmp_path: Path) -> None
     run(tmp_path)  # with another number of them it is the same run still, and not refused
 
 
+def test_workers_change_nothing_when_reading_ahead_either(
+    run: Run, ahead: Path, tmp_path: Path
+) -> None:
+    run(tmp_path, with_training(epochs=4, read_ahead=1, workers=3))
+
+    for name in ("model.safetensors", "last.safetensors", "metrics.jsonl"):
+        assert weights(tmp_path, name) == weights(ahead, name), name
+
+
 def test_training_moves_every_part_of_the_model(trained: Path) -> None:
     model, card = load_model(trained / "last.safetensors")
     before = dict(training._fresh_model(TINY, len(card.classes)).named_parameters())
@@ -105,6 +115,12 @@ def test_record_names_every_slide_by_its_content(trained: Path, cohort: TinyCoho
     assert record["cost"]["tiles_read"] == 2 * 4 * TINY.tiles.per_slide
 
 
+def test_record_says_how_long_steps_took_and_waited(trained: Path) -> None:
+    cost = json.loads((trained / "record.json").read_text())["cost"]
+
+    assert 0 < cost["waited_seconds"] < cost["step_seconds"] < cost["seconds"]
+
+
 KILLED = """
 import os, signal, sys
 import torch
@@ -114,7 +130,7 @@ from saccade.pipeline import train as training
 from saccade.pipeline.sheet import read_sheet
 from tests.cohort import with_training
 
-sheet, out, pyramids, moment = sys.argv[1:]
+sheet, out, pyramids, moment, ahead = sys.argv[1:]
 save, saved = training.save_checkpoint, []
 
 def kill(*_):
@@ -126,7 +142,7 @@ def killed_before_the_second(*arguments):
 if moment == "before the checkpoint":
     training.save_checkpoint = killed_before_the_second
 after = (lambda line: line["epoch"] == 2 and kill()) if moment == "after an epoch" else print
-rows, config = read_sheet(Path(sheet)), with_training(epochs=4)
+rows, config = read_sheet(Path(sheet)), with_training(epochs=4, read_ahead=int(ahead))
 training.train(config, rows, Path(out), pyramids=Path(pyramids), report=after)
 """
 
@@ -140,22 +156,39 @@ def uninterrupted(
     return folder
 
 
-@pytest.mark.parametrize("moment", ["after an epoch", "before the checkpoint"])
+@pytest.fixture(scope="module")
+def ahead(tmp_path_factory: pytest.TempPathFactory, cohort: TinyCohort, pyramids: Path) -> Path:
+    """A run that read ahead."""
+    folder = tmp_path_factory.mktemp("ahead")
+    train(AHEAD, cohort.rows, folder, pyramids=pyramids)
+    return folder
+
+
+def test_reading_ahead_is_another_run(ahead: Path, uninterrupted: Path) -> None:
+    """Its places are drawn from other weights."""
+    assert weights(ahead, "last.safetensors") != weights(uninterrupted, "last.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("moment", "depth"),
+    [("after an epoch", 0), ("before the checkpoint", 0), ("before the checkpoint", 1)],
+)
 def test_a_killed_run_resumes_to_the_very_same_weights(
-    run: Run, uninterrupted: Path, tmp_path: Path, moment: str
+    run: Run, uninterrupted: Path, ahead: Path, tmp_path: Path, moment: str, depth: int
 ) -> None:
     command = [sys.executable, "-c", KILLED, str(run.cohort.sheet), str(tmp_path)]
-    ended = subprocess.run([*command, str(run.pyramids), moment], cwd=ROOT, capture_output=True)
+    command += [str(run.pyramids), moment, str(depth)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
     assert not (tmp_path / "record.json").exists()
 
     reported: list[dict[str, Any]] = []
-    run(tmp_path, FOUR, report=reported.append)
+    run(tmp_path, AHEAD if depth else FOUR, report=reported.append)
 
     resumed_at = 3 if moment == "after an epoch" else 2
     assert [line["epoch"] for line in reported] == list(range(resumed_at, 5))
     for name in ("model.safetensors", "last.safetensors", "metrics.jsonl"):
-        assert weights(tmp_path, name) == weights(uninterrupted, name), name
+        assert weights(tmp_path, name) == weights(ahead if depth else uninterrupted, name), name
 
 
 def test_a_finished_run_is_not_run_again(run: Run, trained: Path, tmp_path: Path) -> None:

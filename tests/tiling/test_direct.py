@@ -224,6 +224,31 @@ def test_a_jpeg_that_ends_early_is_refused_as_openslide_refuses_it(
                 slide.read_tiles(np.array([(col * TILE, row * TILE)]), TILE, MPP)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_damage_is_noticed_where_openslide_notices_it(seed: int, tmp_path: Path) -> None:
+    path, rng = _pyramid(tmp_path), np.random.default_rng(seed)
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[0].aspage()
+        second = int(np.argsort(page.databytecounts)[-2])  # the fullest is what is compared
+        offset, count = page.dataoffsets[second], page.databytecounts[second]
+    data = bytearray(path.read_bytes())
+    start = offset + int(rng.integers(count - 20))
+    data[start : start + 20] = rng.bytes(20)
+    path.write_bytes(data)
+    row, col = divmod(second, 11)
+    with open_slide(path) as ours, _through_openslide(path) as peer:
+        found, wanted = (_tile_or_none(slide, col * TILE, row * TILE) for slide in (ours, peer))
+    assert (found is None) == (wanted is None)
+    assert found is None or np.array_equal(found, wanted)
+
+
+def _tile_or_none(slide: Slide, x: int, y: int) -> RGB | None:
+    try:
+        return slide.read(x, y, TILE, MPP)
+    except UnreadableSlideError:
+        return None
+
+
 def _touched(corners: NDArray[np.int64], size: int) -> int:
     """Source tiles under squares of level 0."""
     under = set()

@@ -234,8 +234,10 @@ def test_tiles_that_overhang_blocks_and_strips_are_stored_all_the_same(tmp_path:
             tmp_path / f"{name}.tif", pixels, compression="deflate", mpp=0.5, **cut
         )
         with open_slide(path) as slide:
+            slide.stored_tiles()  # comparing readers decodes a tile, too
+            before = slide.counts()
             pyramid = build_pyramid(slide, tmp_path / name, full=True, workers=1)
-            assert slide.counts().tiles == (43 if name == "strips" else 2)  # none twice
+            assert (slide.counts() - before).tiles == (43 if name == "strips" else 2)  # none twice
         assert (pyramid.read(0) == pixels).all()
         for k in range(1, len(pyramid.levels)):
             assert (planes(pyramid.read(k)) == halve(planes(pyramid.read(k - 1)))).all()
@@ -269,12 +271,13 @@ def test_tiles_that_the_file_leaves_out_look_as_in_the_slide(tmp_path: Path) -> 
 def test_a_tile_that_cannot_be_copied_is_encoded_anew(
     slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied = SegmentedPlane.jpeg
-    monkeypatch.setattr(
-        SegmentedPlane,
-        "jpeg",
-        lambda self, row, col: None if (row, col) == (3, 9) else copied(self, row, col),
-    )
+    copied = SegmentedPlane.jpegs
+
+    def without_one(plane: SegmentedPlane, places: list[tuple[int, int]]) -> list[bytes | None]:
+        found = zip(places, copied(plane, places), strict=True)
+        return [None if place == (3, 9) else stream for place, stream in found]
+
+    monkeypatch.setattr(SegmentedPlane, "jpegs", without_one)
     pixels = build_pyramid(slide, tmp_path / "out", full=True).read(0)
 
     at = slice(768, 1024), slice(2304, 2560)
@@ -299,7 +302,7 @@ def test_a_tile_that_is_stored_smaller_is_not_copied(tmp_path: Path) -> None:
         tiles = slide.stored_tiles()
         assert tiles is not None
         tiles._decoder.size = (128, 128)  # type: ignore[attr-defined]
-        assert tiles.jpeg(0, 0) is None
+        assert tiles.jpegs([(0, 0)]) == [None]
 
 
 def test_a_damaged_tile_breaks_the_build_and_leaves_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from saccade.tiling.describe import describe
 from saccade.tiling.errors import UnreadableSlideError
 from saccade.tiling.open import open_slide
 from saccade.tiling.sources import segment_decoder
-from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segments import SegmentCache
 from saccade.tiling.sources.tiff import TiffSource
 
@@ -57,40 +56,22 @@ def test_aperio_equals_openslide(name: str, test_data: Path) -> None:
     source.close()
 
 
-def test_only_the_segments_that_are_touched_are_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_segments_that_are_touched_are_decoded(tmp_path: Path) -> None:
     path = slides.write_flat_tiff(tmp_path / "a.tif", PIXELS, compression="lzw", tile=64)
     source = TiffSource(path)
-    asked: list[int] = []
-    read = FileBytes.read
-
-    def watched(self: FileBytes, offset: int, count: int) -> bytes:
-        asked.append(offset)
-        return read(self, offset, count)
-
-    monkeypatch.setattr(FileBytes, "read", watched)
     assert np.array_equal(source.read_level(0, 60, 70, (10, 10)), PIXELS[70:80, 60:70])
-    assert len(asked) == 2
+    first = source.counts()
+    assert first.tiles == 2
     source.read_level(0, 60, 70, (10, 10))
-    assert len(asked) == 2, "what was decoded a moment ago is kept"
+    assert source.counts() == first, "what was decoded a moment ago is kept"
     source.close()
 
 
-def test_of_an_uncompressed_file_only_the_rectangle_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_an_uncompressed_file_only_the_rectangle_is_read(tmp_path: Path) -> None:
     path = slides.write_flat_tiff(tmp_path / "a.tif", PIXELS)
     source = TiffSource(path)
-    read, counts = FileBytes.read, []
-
-    def watched(self: FileBytes, offset: int, count: int) -> bytes:
-        counts.append(count)
-        return read(self, offset, count)
-
-    monkeypatch.setattr(FileBytes, "read", watched)
     assert np.array_equal(source.read_level(0, 60, 70, (10, 20)), PIXELS[70:90, 60:70])
-    assert sum(counts) == 10 * 20 * 3
+    assert source.counts().compressed_bytes == 10 * 20 * 3
     source.close()
 
 

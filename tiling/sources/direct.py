@@ -77,6 +77,11 @@ class DirectSource(Source):
         plane = self._plane(level)
         return (1,) if plane is None else plane.shrinks
 
+    def tile_px(self, level: int) -> tuple[int, int]:
+        """Tiles of the TIFF, or what OpenSlide says."""
+        plane = self._plane(level)
+        return self._slow.tile_px(level) if plane is None else plane.tile_px
+
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Decode the tiles that the rectangle touches, or have OpenSlide do it."""
         rect = round(x_px), round(y_px), *size_px
@@ -146,14 +151,11 @@ class DirectSource(Source):
         if plane is None:
             return None
         try:
-            peer = OpenSlideSource(self._path)  # once an error occurred, it reads nothing any more
-            try:
-                return plane if _agrees(plane, level, peer) else None
-            finally:
-                peer.close()
+            return plane if _agrees(plane, level, self._slow) else None
         # Codecs raise errors of any kind on damaged data.
         except Exception as error:
             logger.debug("%s: level %d through OpenSlide (%s)", self._path.name, level, error)
+            self._slow.reopen()  # after an error OpenSlide reads nothing any more
             return None
 
     def in_order(self, level: int, rects: Sequence[Rect], *, shrink: int = 1) -> Iterator[int]:

@@ -24,18 +24,23 @@ class FileBytes:
 
     def read(self, offset: int, count: int) -> bytes:
         """Return `count` bytes; fewer only where the file ends."""
-        data = os.pread(self._descriptor, count, offset)
-        while len(data) < count and (more := self._more(offset, count, data)):
-            data += more
-        self.tally.add(ReadCount(compressed_bytes=len(data)))
+        (data,) = self.read_many([(offset, count)])
         return data
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of several (offset, count), in their order."""
-        return [self.read(offset, count) for offset, count in ranges]
+        found = [self._read(offset, count) for offset, count in ranges]
+        self.tally.add(ReadCount(compressed_bytes=sum(map(len, found))))
+        return found
 
-    def _more(self, offset: int, count: int, data: bytes) -> bytes:
-        return os.pread(self._descriptor, count - len(data), offset + len(data))
+    def _read(self, offset: int, count: int) -> bytes:
+        data = os.pread(self._descriptor, count, offset)
+        while len(data) < count:
+            more = os.pread(self._descriptor, count - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
 
     def close(self) -> None:
         """Release the file; twice is once."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,16 @@ from numpy.typing import NDArray
 
 from saccade.tiling import jpeg_codec
 from saccade.tiling.colour import to_rgb, to_uint8
-from saccade.tiling.errors import UnreadableSlideError
+from saccade.tiling.counting import ReadCount, Tally
+from saccade.tiling.errors import SlideError, SlideNotFoundError, UnreadableSlideError
+from saccade.tiling.remote import Place, Stamp, Url
 from saccade.tiling.slide import RGB, Level, SlideInfo, Source
+from saccade.tiling.sources.remote_zarr import RemoteStore
 from saccade.tiling.units import micrometres, recorded_mpp
 
 jpeg_codec.register()
 
+METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray")  # of both versions of zarr
 _MOST_CHUNK_SAMPLES = 2**28  # a chunk is decoded whole
 # Of the codecs that zarr v2 metadata can name, `pickle` runs what the file holds.
 _CODECS = {
@@ -30,6 +35,9 @@ _CODECS = {
     *("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3", "bitround"),
     *("fixedscaleoffset", "quantize"),
 }
+
+
+_Stored = Path | RemoteStore
 
 
 class OmeZarrSource(Source):
@@ -40,30 +48,38 @@ class OmeZarrSource(Source):
     linearly from their type's whole range to 0..255.
 
     Args:
-        folder: the image's folder, or one whose first image lies in its sub-folder 0.
+        folder: the image's folder, or one whose first image lies in its sub-folder 0; or its URL.
         channels: one to three channels to show, counted from 0.
 
     Raises:
         UnreadableSlideError: if it is no image, is damaged, or uses a codec not known here.
     """
 
-    def __init__(self, folder: Path, channels: tuple[int, ...] | None = None) -> None:
+    def __init__(self, folder: Place, channels: tuple[int, ...] | None = None) -> None:
         self._name = folder.name
+        self._tally = Tally()
+        store = RemoteStore(folder, self._tally) if isinstance(folder, Url) else folder
+        self._remote = store if isinstance(store, RemoteStore) else None
         try:
-            self._open(folder, channels)
+            self._open(store, channels)
+        except SlideError:  # of a server
+            self.close()
+            raise
         # zarr and its codecs raise errors of any kind on metadata that is damaged.
         except Exception as error:
+            self.close()
             raise UnreadableSlideError(
                 f"{self._name}: not an OME-Zarr image that can be read: found "
                 f"{type(error).__name__}: {' '.join(str(error).split())}. "
                 "Wanted is a folder with `multiscales` (OME-Zarr 0.4 or 0.5)."
             ) from error
 
-    def _open(self, folder: Path, channels: tuple[int, ...] | None) -> None:
-        folder, facts = _multiscales(folder)
+    def _open(self, store: _Stored, channels: tuple[int, ...] | None) -> None:
+        image, facts = _multiscales(store)
         self._axes = [axis["name"] for axis in facts["axes"]]
-        paths = [str(level["path"]) for level in facts["datasets"]]
-        self._arrays = [_array(folder, path) for path in paths]
+        paths = [f"{image}{level['path']}" for level in facts["datasets"]]
+        self._nodes = [image.rstrip("/"), *paths]
+        self._arrays = [_array(store, path) for path in paths]
         self._take = _chosen(self._arrays[0], self._axes, channels)
         scales = [_scale(facts, level) for level in facts["datasets"]]
         self.info = SlideInfo(
@@ -103,6 +119,11 @@ class OmeZarrSource(Source):
         """Whole pixels."""
         return 1.0
 
+    def tile_px(self, level: int) -> tuple[int, int]:
+        """Chunks."""
+        chunks = self._arrays[level].chunks
+        return chunks[self._axes.index("x")], chunks[self._axes.index("y")]
+
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Decode the chunks that the rectangle touches."""
         spans = {
@@ -111,6 +132,8 @@ class OmeZarrSource(Source):
         }
         try:
             return self._rgb(level, spans)
+        except SlideError:  # of a server
+            raise
         # Codecs raise errors of any kind on damaged data.
         except Exception as error:
             raise UnreadableSlideError(
@@ -145,39 +168,73 @@ class OmeZarrSource(Source):
         """None: OME-Zarr has no place for them."""
         return {}
 
+    def counts(self) -> ReadCount:
+        """Requests and bytes of a remote image; what zarr reads of a local one is not known."""
+        return self._tally.count
+
+    def stamp(self) -> Stamp | None:
+        """The versions of all metadata of a remote image; chunks are too many to be asked for."""
+        if self._remote is None:
+            return None
+        store, stamps = self._remote, dict[str, Stamp]()
+        for key in (f"{node}/{name}".lstrip("/") for node in self._nodes for name in METADATA):
+            with suppress(SlideNotFoundError):
+                stamps[key] = store.stamp(key)
+        versions = repr([(key, each.etag, each.modified) for key, each in stamps.items()])
+        tells = all(each.tells for each in stamps.values())
+        return Stamp(sum(each.size for each in stamps.values()), versions if tells else "")
+
     def close(self) -> None:
-        """Nothing to release: chunks are opened when they are read."""
+        """Let go of the server; chunks on disk are opened when they are read."""
+        if self._remote is not None:
+            self._remote.close()
 
 
-def _multiscales(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The folder of the image itself, and its first `multiscales` entry."""
-    attributes = dict(zarr.open_group(folder, mode="r", use_consolidated=False).attrs)
+def is_remote_zarr(url: Url) -> bool:
+    """Whether a zarr node lies at a URL."""
+    store = RemoteStore(url, Tally())
+    try:
+        return any(store.read(name) is not None for name in METADATA)
+    finally:
+        store.close()
+
+
+def _multiscales(store: _Stored, path: str = "") -> tuple[str, dict[str, Any]]:
+    """Where the image itself lies, and its first `multiscales` entry."""
+    group = zarr.open_group(store, path=path, mode="r", use_consolidated=False)
+    attributes = dict(group.attrs)
     ome = attributes.get("ome", attributes)
     assert isinstance(ome, dict)
     if "multiscales" not in ome and "bioformats2raw.layout" in ome:
-        return _multiscales(folder / "0")
+        return _multiscales(store, f"{path}0/")
     if "multiscales" not in ome:
         raise ValueError(f"no multiscales, only {sorted(ome) or 'nothing'}")
-    return folder, ome["multiscales"][0]
+    return path, ome["multiscales"][0]
 
 
-def _array(folder: Path, path: str) -> zarr.Array[Any]:
-    place = (folder / path).resolve()
-    if not place.is_relative_to(folder.resolve()):
+def _array(store: _Stored, path: str) -> zarr.Array[Any]:
+    if ".." in PurePosixPath(path).parts or path.startswith("/"):
         raise ValueError(f"a level that lies outside the folder, at {path}")
-    _refuse_foreign_codecs(place / ".zarray")
-    array = zarr.open_array(place, mode="r")
+    if isinstance(store, Path) and not (store / path).resolve().is_relative_to(store.resolve()):
+        raise ValueError(f"a level that lies outside the folder, at {path}")
+    _refuse_foreign_codecs(store, f"{path}/.zarray")
+    array = zarr.open_array(store, path=path, mode="r")
     to_uint8(np.zeros(1, array.dtype), 8 * array.dtype.itemsize)  # refuses floating point
     if np.prod(array.chunks) > _MOST_CHUNK_SAMPLES:
         raise ValueError(f"chunks of {array.chunks}, which can only be decoded whole")
     return array
 
 
-def _refuse_foreign_codecs(metadata: Path) -> None:
+def _refuse_foreign_codecs(store: _Stored, metadata: str) -> None:
     """Before zarr sees them: nothing read from a slide is ever executed."""
-    if not metadata.is_file():
+    text: str | bytes | None
+    if isinstance(store, Path):
+        text = (store / metadata).read_text() if (store / metadata).is_file() else None
+    else:
+        text = store.read(metadata)
+    if text is None:
         return
-    facts = json.loads(metadata.read_text())
+    facts = json.loads(text)
     named = [*(facts.get("filters") or []), facts.get("compressor") or {}]
     foreign = {codec["id"] for codec in named if codec} - _CODECS
     if foreign:

@@ -29,18 +29,26 @@ class OpenSlideSource(Source):
     """
 
     def __init__(self, path: Path) -> None:
-        self._name = path.name
-        self._slide = openslide.OpenSlide(path)
-        self._slide.set_cache(openslide.OpenSlideCache(0))
+        self._name, self._path = path.name, path
+        self._slide = _opened(path)
         self.info = _info(self._slide)
         self._tile_sizes = [
             _tile_size(self._slide, level) for level in range(len(self.info.levels))
         ]
         self._tally = Tally()
 
+    def reopen(self) -> None:
+        """Open the file anew: after an error OpenSlide refuses whatever it is asked for."""
+        self._slide.close()
+        self._slide = _opened(self._path)
+
     def pitch_px(self, level: int) -> float:
         """One level-0 pixel: that is how OpenSlide is told where to begin."""
         return 1 / self.info.levels[level].downsample
+
+    def tile_px(self, level: int) -> tuple[int, int]:
+        """What OpenSlide says of the level."""
+        return self._tile_sizes[level]
 
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Read with `read_region`; unscanned pixels get the background colour."""
@@ -84,6 +92,12 @@ class OpenSlideSource(Source):
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
+
+
+def _opened(path: Path) -> openslide.OpenSlide:
+    slide = openslide.OpenSlide(path)
+    slide.set_cache(openslide.OpenSlideCache(0))
+    return slide
 
 
 def _tile_size(slide: openslide.OpenSlide, level: int) -> tuple[int, int]:

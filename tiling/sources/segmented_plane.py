@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from math import ceil, floor
 
@@ -17,6 +18,31 @@ from saccade.tiling.sources.segments import SegmentCache
 from saccade.tiling.threads import in_parts
 
 _BATCH = 16  # segments whose bytes are asked for at once
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Where the segments of an image lie, in its pixels or those of the image decoded smaller."""
+
+    wide: int
+    high: int
+
+    def places(self, rect: IntRect) -> Iterator[tuple[int, int]]:
+        """(row, col) of the segments under a rectangle."""
+        x, y, width, height = rect
+        for row in range(y // self.high, -(-(y + height) // self.high)):
+            for col in range(x // self.wide, -(-(x + width) // self.wide)):
+                yield row, col
+
+    def corner(self, row: int, col: int, origin: tuple[int, int]) -> tuple[int, int]:
+        """Upper left corner (x, y) of a segment, as seen from `origin`."""
+        return col * self.wide - origin[0], row * self.high - origin[1]
+
+    def is_inside(self, row: int, col: int, rect: IntRect) -> bool:
+        """Whether a segment lies in the rectangle whole."""
+        left, top = self.corner(row, col, rect[:2])
+        fits = left + self.wide <= rect[2] and top + self.high <= rect[3]
+        return left >= 0 and top >= 0 and fits
 
 
 class SegmentedPlane:
@@ -46,22 +72,18 @@ class SegmentedPlane:
         assert isinstance(key, TiffPage)
         self.size = key.imagewidth, key.imagelength
         self._decoder = SegmentDecoder(page, strict=strict)
-        self._tile = self._decoder.size
+        self.tile_px = self._decoder.size
         self._planes = key.shaped[0]
-        self._across = -(-key.imagewidth // self._tile[0])
-        self._down = -(-key.imagelength // self._tile[1])
+        self._across = -(-key.imagewidth // self.tile_px[0])
+        self._down = -(-key.imagelength // self.tile_px[1])
         self._offsets, self._counts = page.dataoffsets, page.databytecounts
         self._id = page.offset
         self._file, self._cache = file, cache
         self.is_sparse = 0 in self._offsets or 0 in self._counts
         self.shrinks = self._decoder.shrinks if self._planes == 1 else (1,)
+        self._grids = {n: _Grid(self.tile_px[0] // n, self.tile_px[1] // n) for n in self.shrinks}
         self.is_rgb = self._decoder.samples == 3 and self._decoder.dtype == np.uint8
         self.is_rgb = self.is_rgb and self._planes == 1 and key.photometric in (2, 6)
-
-    @property
-    def tile_px(self) -> tuple[int, int]:
-        """(width, height) of a segment."""
-        return self._tile
 
     def has_jpeg(self) -> bool:
         """Whether segments are JPEG streams of three 8-bit samples, decoded alike by everybody."""
@@ -73,28 +95,32 @@ class SegmentedPlane:
         except Exception:
             return False
 
-    def jpeg(self, row: int, col: int) -> bytes | None:
-        """A segment as a JPEG stream of its own; None if it is left out, cut short or smaller."""
-        index = row * self._across + col
-        (data,) = self._stored([index])
-        if not data or len(data) < self._counts[index]:
-            return None
-        return self._decoder.jpeg_of_full_size(data)
+    def jpegs(self, places: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        """Segments as streams of their own; None for what is left out, cut short or smaller."""
+        indices = [row * self._across + col for row, col in places]
+        return [
+            self._decoder.jpeg_of_full_size(data) if data and len(data) >= self._counts[i] else None
+            for i, data in zip(indices, self._stored(indices), strict=True)
+        ]
 
     def read(self, x: int, y: int, width: int, height: int, *, shrink: int = 1) -> Samples:
         """Return (height, width, samples) as stored; maybe a view of what others read, too."""
-        places = list(self._places((x, y, width, height), shrink))
+        rect, grid = (x, y, width, height), self._grids[shrink]
+        places = list(grid.places(rect))
         if self._planes == len(places) == 1:
-            segment, left, top = self._placed(*places[0], 0, (x, y), shrink, keep=True)
+            left, top = grid.corner(*places[0], (x, y))
+            segment = self._segment(*places[0], 0, shrink, {}, keep=True)
             return segment[-top : height - top, -left : width - left]
         count = self._decoder.samples
         samples = np.empty((height, width, self._planes * count), self._decoder.dtype)
         for plane in range(self._planes):
             out = samples[..., plane * count : (plane + 1) * count]
+            stored = self._fetched(places, plane, shrink)
             for row, col in places:
                 # What lies inside is of no use to a neighbour.
-                keep = not self._is_inside(row, col, (x, y, width, height), shrink)
-                _paste(out, *self._placed(row, col, plane, (x, y), shrink, keep=keep))
+                keep = not grid.is_inside(row, col, rect)
+                segment = self._segment(row, col, plane, shrink, stored, keep=keep)
+                _paste(out, segment, *grid.corner(row, col, (x, y)))
         return samples
 
     def read_many(self, cuts: Sequence[Cut], *, shrink: int = 1, workers: int = 1) -> set[int]:
@@ -111,7 +137,7 @@ class SegmentedPlane:
         wants: dict[int, list[int]] = {}
         for number, cut in enumerate(cuts):
             height, width, _ = cut.out.shape
-            for row, col in self._places((cut.x, cut.y, width, height), shrink):
+            for row, col in self._grids[shrink].places((cut.x, cut.y, width, height)):
                 wants.setdefault(row * self._across + col, []).append(number)
         indices = sorted(wants, key=self._offsets.__getitem__)
         missed = in_parts(
@@ -124,11 +150,11 @@ class SegmentedPlane:
     ) -> set[int]:
         """Decode segments one after the other into the cuts; return the cuts that miss one."""
         missed: set[int] = set()
-        wide, high = self._tile[0] // shrink, self._tile[1] // shrink
-        scratch = np.empty((high, wide, 3), np.uint8)  # fresh memory for each would cost more
+        grid = self._grids[shrink]
+        scratch = np.empty((grid.high, grid.wide, 3), np.uint8)  # fresh memory each would cost more
         for start in range(0, len(indices), _BATCH):
             batch = indices[start : start + _BATCH]
-            with self._file.tally.timed(len(batch), len(batch) * wide * high):
+            with self._file.tally.timed(len(batch), len(batch) * grid.wide * grid.high):
                 stored = self._stored(batch)
                 for index, data in zip(batch, stored, strict=True):
                     mine = [cuts[number] for number in wants[index]]
@@ -144,15 +170,13 @@ class SegmentedPlane:
     ) -> None:
         """Decode a segment, and put it wherever it is wanted."""
         row, col = divmod(index, self._across)
-        high, wide, _ = scratch.shape
-        x, y, out = cuts[0].x, cuts[0].y, cuts[0].out
-        fits = len(cuts) == 1 and (x, y) == (col * wide, row * high) and out.shape == scratch.shape
-        fits = fits and out.flags.c_contiguous
-        target = out if fits else scratch
-        segment = self._decode(data, index, shrink, target)
-        if segment is not out:
+        grid, first = self._grids[shrink], cuts[0]
+        fits = len(cuts) == 1 and first.out.shape == scratch.shape and first.out.flags.c_contiguous
+        fits = fits and grid.corner(row, col, (first.x, first.y)) == (0, 0)
+        segment = self._decode(data, index, shrink, first.out if fits else scratch)
+        if segment is not first.out:
             for cut in cuts:
-                _paste(cut.out, segment, col * wide - cut.x, row * high - cut.y)
+                _paste(cut.out, segment, *grid.corner(row, col, (cut.x, cut.y)))
 
     def segments_under(self, rect: Rect, *, shrink: int = 1) -> Sequence[tuple[int, int, int]]:
         """What has to be decoded for a rectangle, in the order of the image; it may overhang."""
@@ -163,7 +187,7 @@ class SegmentedPlane:
         return [
             (self._id, shrink, (plane * self._down + row) * self._across + col)
             for plane in range(self._planes)
-            for row, col in self._places((left, top, right - left, bottom - top), shrink)
+            for row, col in self._grids[shrink].places((left, top, right - left, bottom - top))
         ]
 
     def leaves_out(self, rect: IntRect, *, shrink: int = 1) -> bool:
@@ -177,39 +201,44 @@ class SegmentedPlane:
         """Up to `most_px` a side amid the segment that takes most bytes: there is much to see."""
         index = int(np.argmax(self._counts)) % (self._down * self._across)
         row, col = divmod(index, self._across)
-        left, top = col * self._tile[0], row * self._tile[1]
-        width = min(self._tile[0], self.size[0] - left)
-        height = min(self._tile[1], self.size[1] - top)
+        left, top = col * self.tile_px[0], row * self.tile_px[1]
+        width = min(self.tile_px[0], self.size[0] - left)
+        height = min(self.tile_px[1], self.size[1] - top)
         size = min(width, most_px), min(height, most_px)
         return left + (width - size[0]) // 2, top + (height - size[1]) // 2, *size
 
-    def _places(self, rect: IntRect, shrink: int) -> Iterator[tuple[int, int]]:
-        """(row, col) of the segments under a rectangle."""
-        x, y, width, height = rect
-        wide, high = self._tile[0] // shrink, self._tile[1] // shrink
-        for row in range(y // high, -(-(y + height) // high)):
-            for col in range(x // wide, -(-(x + width) // wide)):
-                yield row, col
+    def _index(self, row: int, col: int, plane: int) -> int:
+        return (plane * self._down + row) * self._across + col
 
-    def _is_inside(self, row: int, col: int, rect: IntRect, shrink: int) -> bool:
-        x, y, width, height = rect
-        wide, high = self._tile[0] // shrink, self._tile[1] // shrink
-        across = x <= col * wide and (col + 1) * wide <= x + width
-        return across and y <= row * high and (row + 1) * high <= y + height
+    def _fetched(
+        self, places: Sequence[tuple[int, int]], plane: int, shrink: int
+    ) -> dict[int, bytes]:
+        """The bytes of segments that are not decoded yet, asked for at once."""
+        indices = [self._index(row, col, plane) for row, col in places]
+        wanted = [i for i in indices if (self._id, shrink, i) not in self._cache]
+        return dict(zip(wanted, self._stored(wanted), strict=True))
 
-    def _placed(
-        self, row: int, col: int, plane: int, corner: tuple[int, int], shrink: int, *, keep: bool
-    ) -> tuple[Samples, int, int]:
-        """A segment, and where its upper left corner (x, y) is as seen from `corner`."""
-        index = (plane * self._down + row) * self._across + col
-        wide, high = self._tile[0] // shrink, self._tile[1] // shrink
-        key = (self._id, shrink, index)
-        segment = self._cache.get(key, lambda: self._decoded(index, shrink), keep=keep)
-        return segment, col * wide - corner[0], row * high - corner[1]
+    def _segment(
+        self,
+        row: int,
+        col: int,
+        plane: int,
+        shrink: int,
+        stored: Mapping[int, bytes],
+        *,
+        keep: bool,
+    ) -> Samples:
+        index = self._index(row, col, plane)
+        return self._cache.get(
+            (self._id, shrink, index),
+            lambda: self._decoded(index, shrink, stored.get(index)),
+            keep=keep,
+        )
 
-    def _decoded(self, index: int, shrink: int) -> Samples:
-        with self._file.tally.timed(1, self._tile[0] * self._tile[1] // shrink**2):
-            (data,) = self._stored([index])
+    def _decoded(self, index: int, shrink: int, data: bytes | None) -> Samples:
+        with self._file.tally.timed(1, self.tile_px[0] * self.tile_px[1] // shrink**2):
+            if data is None:
+                (data,) = self._stored([index])
             samples = self._decode(data, index, shrink)
         samples.flags.writeable = False  # others will read it, too
         return samples

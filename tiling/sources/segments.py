@@ -73,6 +73,11 @@ class SegmentCache:
         mine.set_result(made)
         return made
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether `get` would find a segment, or somebody who makes it just now."""
+        with self._lock:
+            return key in self._held or key in self._kept or key in self._making
+
     def hold(self, keys: Iterable[Hashable]) -> None:
         """Announce that segments will be wanted; once for each time that they are let go."""
         with self._lock:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from tifffile import TiffFile, TiffFileError, TiffPage
 
 from saccade.tiling.colour import Samples, over_white, to_rgb, to_uint8
 from saccade.tiling.counting import ReadCount
-from saccade.tiling.errors import UnreadableSlideError
+from saccade.tiling.errors import SlideError, UnreadableSlideError
 from saccade.tiling.slide import (
     RGB,
     Cut,
@@ -28,7 +29,7 @@ from saccade.tiling.slide import (
 from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segmented_plane import SegmentedPlane
 from saccade.tiling.sources.segments import SegmentCache, shared_order
-from saccade.tiling.sources.tiff_layout import layout_of
+from saccade.tiling.sources.tiff_layout import Layout, layout_of
 from saccade.tiling.sources.tiff_scale import recorded_scale
 
 # tifffile logs what it finds odd in a file. Whoever configures logging sees that; without a
@@ -57,19 +58,28 @@ class TiffSource(Source):
     """
 
     def __init__(self, path: Path, channels: tuple[int, ...] | None = None) -> None:
-        self._name = path.name
-        self._file = FileBytes(path)
+        self._begin(path.name, FileBytes(path), path, channels)
+
+    def _begin(
+        self, name: str, file: FileBytes, stream: Path | IO[bytes], channels: tuple[int, ...] | None
+    ) -> None:
+        self._name, self._file, self._cache = name, file, SegmentCache()
         try:
-            with TiffFile(path) as tif:
+            with TiffFile(stream, name=name) as tif:
                 self._open(tif, channels)
+        except SlideError:
+            file.close()
+            raise
         # tifffile and its codecs raise errors of any kind on files that are damaged.
         except Exception as error:
-            self._file.close()
-            raise UnreadableSlideError(_reason(self._name, error)) from error
+            file.close()
+            raise UnreadableSlideError(_reason(name, error)) from error
+
+    def _layout(self, tif: TiffFile, channels: tuple[int, ...] | None) -> Layout:
+        return layout_of(tif, self._file, self._cache, channels)
 
     def _open(self, tif: TiffFile, channels: tuple[int, ...] | None) -> None:
-        self._cache = SegmentCache()
-        layout = layout_of(tif, self._file, self._cache, channels)
+        layout = self._layout(tif, channels)
         self._key, self._levels = layout.key, layout.levels
         recorded = recorded_scale(tif, layout.key, layout.index)
         self._bits = recorded.bits or layout.key.bitspersample
@@ -94,6 +104,10 @@ class TiffSource(Source):
         (plane, *others) = self._levels[level]
         return (1,) if others else plane.shrinks
 
+    def tile_px(self, level: int) -> tuple[int, int]:
+        """Tiles, or strips that have to be decoded."""
+        return self._levels[level][0].tile_px
+
     def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
         """Decode the segments that the rectangle touches."""
         return self.read_shrunk(level, (int(x_px), int(y_px), *size_px), 1)
@@ -103,6 +117,8 @@ class TiffSource(Source):
         try:
             planes = [plane.read(*rect, shrink=shrink) for plane in self._levels[level]]
             return self._rgb(np.concatenate(planes, axis=2) if len(planes) > 1 else planes[0])
+        except SlideError:  # of a server
+            raise
         # Codecs raise errors of any kind on damaged data.
         except Exception as error:
             raise UnreadableSlideError(

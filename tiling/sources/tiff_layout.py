@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segments import SegmentCache
 from saccade.tiling.sources.tiff_plane import Plane, plane_of, raw_plane
+
+Maker = Callable[[TiffPage | TiffFrame, FileBytes, SegmentCache], Plane]
 
 _COLOUR = {2, 3, 5, 6}  # photometric RGB, palette, CMYK, YCbCr
 
@@ -31,17 +33,23 @@ class Layout:
 
 
 def layout_of(
-    tif: TiffFile, file: FileBytes, cache: SegmentCache, channels: tuple[int, ...] | None
+    tif: TiffFile,
+    file: FileBytes,
+    cache: SegmentCache,
+    channels: tuple[int, ...] | None,
+    make: Maker = plane_of,
 ) -> Layout:
     """Find the first colour series (else the first), its levels and the wanted channels.
 
-    Of further dimensions (time, depth, position) the first image is taken.
+    Of further dimensions (time, depth, position) the first image is taken; `make` says how an
+    image is read.
 
     Raises:
         ValueError: if there is no image, or a wanted channel is not there.
     """
     series = _main_series(tif)
-    found = [tuple(_planes(level, file, cache, channels)) for level in _levels(tif.series, series)]
+    levels = _levels(tif.series, series)
+    found = [tuple(_planes(level, file, cache, channels, make)) for level in levels]
     return Layout(series.keyframe, tif.series.index(series), tuple(found))
 
 
@@ -82,6 +90,7 @@ def _planes(
     file: FileBytes,
     cache: SegmentCache,
     channels: tuple[int, ...] | None,
+    make: Maker,
 ) -> Iterator[Plane]:
     """One plane a channel; one in all where the samples of a pixel lie together."""
     key = series.keyframe
@@ -89,7 +98,7 @@ def _planes(
         raise ValueError("volumes in one image (ImageDepth)")
     shape, axes = _leading(series)
     if key.samplesperpixel > 1 or "C" not in axes:
-        yield _plane(series, 0, file, cache)
+        yield _plane(series, 0, file, cache, make)
         return
     count = shape[axes.index("C")]
     wanted = channels if channels is not None else tuple(range(min(3, count)))
@@ -97,7 +106,7 @@ def _planes(
         raise ValueError(f"{count} channels, numbered from 0; {wanted} were asked for")
     for channel in wanted:
         place = [channel if axis == "C" else 0 for axis in axes]
-        yield _plane(series, int(np.ravel_multi_index(place, shape)), file, cache)
+        yield _plane(series, int(np.ravel_multi_index(place, shape)), file, cache, make)
 
 
 def _leading(series: TiffPageSeries) -> tuple[tuple[int, ...], str]:
@@ -110,13 +119,15 @@ def _leading(series: TiffPageSeries) -> tuple[tuple[int, ...], str]:
     return shape[:within], axes[:within]
 
 
-def _plane(series: TiffPageSeries, index: int, file: FileBytes, cache: SegmentCache) -> Plane:
+def _plane(
+    series: TiffPageSeries, index: int, file: FileBytes, cache: SegmentCache, make: Maker
+) -> Plane:
     key = series.keyframe
     page: TiffPage | TiffFrame | None = series[index] if index < len(series) else None
     if page is not None and page.parent is not series.parent:
         raise ValueError("images in several files")
     if page is not None and not (index and series.is_truncated):
-        return plane_of(page, file, cache)
+        return make(page, file, cache)
     if series.dataoffset is None:
         raise ValueError(f"image {index} is not in the file")
     # ImageJ writes one directory and lets the other images follow it, unlisted.

@@ -21,6 +21,9 @@ class Plane(Protocol):
     size: tuple[int, int]
     """(width, height)."""
 
+    tile_px: tuple[int, int]
+    """(width, height) of what is decoded at once; `size` where nothing has to be."""
+
     shrinks: tuple[int, ...]
     """By how much smaller it can be decoded, 1 first."""
 
@@ -55,7 +58,7 @@ class RawPlane:
         rows_per_strip: int,
         file: FileBytes,
     ) -> None:
-        self.size = size
+        self.size = self.tile_px = size
         self.shrinks: tuple[int, ...] = (1,)
         self._samples, self._dtype, self._file = samples, dtype, file
         self._strips, self._rows_per_strip = strips, rows_per_strip
@@ -75,8 +78,11 @@ class RawPlane:
         samples = np.empty((height, width, planes * contig), self._dtype.newbyteorder("="))
         pixel = contig * self._dtype.itemsize
         for plane in range(planes):
-            for row, offset in enumerate(self._rows(plane, y, height, pixel)):
-                data = self._file.read(offset + x * pixel, width * pixel)
+            rows = [
+                (offset + x * pixel, width * pixel)
+                for offset in self._rows(plane, y, height, pixel)
+            ]
+            for row, data in enumerate(self._file.read_many(rows)):
                 if len(data) < width * pixel:
                     raise ValueError(f"row {y + row} is cut short")
                 line = np.frombuffer(data, self._dtype).reshape(width, contig)

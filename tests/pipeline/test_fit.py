@@ -1,0 +1,175 @@
+"""What reading ahead changes in training, and what it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from saccade.models.attention_sampling import AttentionSampling
+from saccade.pipeline import fit
+from saccade.pipeline import train as training
+from saccade.pipeline.cohort import Cohort, load_cohort
+from saccade.pipeline.config import RunConfig
+from saccade.pipeline.fit import Bench, train_epoch, validate
+from saccade.pipeline.look import Proposal
+from saccade.pipeline.reading import TileReader
+from saccade.pipeline.sheet import SheetRow
+from saccade.tiling.lattice import Snap
+from tests.cohort import TINY, TinyCohort, damage_level_0, with_training
+from tests.slides import tissue_like, write_pyramid_tiff
+
+
+@pytest.fixture
+def loaded(cohort: TinyCohort, pyramids: Path) -> Cohort:
+    return load_cohort(cohort.rows, ("a", "b"), pyramids, TINY, stride=1)
+
+
+@pytest.fixture
+def reader() -> Iterator[TileReader]:
+    with TileReader(size_px=32, mpp=0.5, workers=2) as reader:
+        yield reader
+
+
+def bench_of(config: RunConfig, loaded: Cohort, reader: TileReader) -> Bench:
+    return training._bench(config, training._fresh_model(config, 2), loaded, reader)
+
+
+def steps_and_draws(
+    bench: Bench, loaded: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, list[bool]]:
+    """An epoch as letters, d for a batch drawn and s for a step; whether draws had a gradient."""
+    story: list[str] = []
+    with_gradient: list[bool] = []
+    propose, step = fit.propose, bench.optimizer.step
+
+    def proposed(*args: Any) -> Proposal:
+        story.append("d")
+        proposal = propose(*args)
+        with_gradient.append(proposal.log_attention[0].requires_grad)
+        return proposal
+
+    def stepped(*args: Any) -> Any:
+        story.append("s")
+        return step(*args)
+
+    monkeypatch.setattr(fit, "propose", proposed)
+    monkeypatch.setattr(bench.optimizer, "step", stepped)
+    train_epoch(bench, [*loaded.train, *loaded.val], 0)
+    return "".join(story), with_gradient
+
+
+@pytest.mark.parametrize(
+    ("ahead", "story"), [(0, "dsdsds"), (1, "ddsdss"), (2, "dddsss"), (9, "dddsss")]
+)
+def test_places_are_drawn_so_many_steps_before(
+    loaded: Cohort,
+    reader: TileReader,
+    monkeypatch: pytest.MonkeyPatch,
+    ahead: int,
+    story: str,
+) -> None:
+    """Three batches of two; the order is that of the program, whatever the threads do."""
+    bench = bench_of(with_training(read_ahead=ahead), loaded, reader)
+    found, with_gradient = steps_and_draws(bench, loaded, monkeypatch)
+
+    assert found == story
+    assert with_gradient == [ahead == 0] * 3
+
+
+def test_the_first_step_of_an_epoch_is_the_same(loaded: Cohort, reader: TileReader) -> None:
+    """Its places come from the weights as they are, so nothing has to be made up for."""
+
+    def after_one_step(ahead: int) -> list[torch.Tensor]:
+        bench = bench_of(with_training(read_ahead=ahead, batch=4), loaded, reader)
+        train_epoch(bench, loaded.train, 0)
+        return [p.detach() for p in bench.model.parameters()]
+
+    for one, other in zip(after_one_step(1), after_one_step(0), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_validation_is_not_changed_by_reading_ahead(
+    loaded: Cohort, reader: TileReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = [*loaded.train, *loaded.val]
+    bench = bench_of(TINY, loaded, reader)
+    train_epoch(bench, loaded.train, 0)
+    ahead = TileReader.ahead
+    depths = []
+
+    def now(self: TileReader, batches: Any, depth: int) -> Any:
+        depths.append(depth)
+        return ahead(self, batches, 0)
+
+    found = validate(bench, examples)
+    monkeypatch.setattr(TileReader, "ahead", now)
+    assert validate(bench, examples) == found
+    assert depths == [1]
+
+
+def test_validation_attends_once(
+    loaded: Cohort, reader: TileReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has changed between draw and verdict."""
+    attend, calls = AttentionSampling.attend, []
+
+    def counted(*args: Any) -> torch.Tensor:
+        calls.append(args)
+        return attend(*args)
+
+    monkeypatch.setattr(AttentionSampling, "attend", counted)
+    validate(bench_of(TINY, loaded, reader), loaded.train)
+    assert len(calls) == len(loaded.train) / TINY.training.batch
+
+
+@pytest.mark.parametrize("snap", ["pixel", "tile"])
+def test_the_slides_of_a_cohort_know_where_tiles_may_begin(
+    cohort: TinyCohort, pyramids: Path, snap: Snap
+) -> None:
+    config = replace(TINY, tiles=replace(TINY.tiles, mpp=1.0, snap=snap))
+    loaded = load_cohort(cohort.rows, ("a", "b"), pyramids, config, stride=1)
+
+    for example in loaded.train:
+        with example.subject.slide.open() as slide:
+            assert example.subject.lattice == slide.lattice_for(32, 1.0, snap)
+        assert example.subject.lattice is not None
+        assert example.subject.lattice.pixel_l0 == 2
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_an_unreadable_slide_costs_itself(tmp_path: Path, ahead: int, reader: TileReader) -> None:
+    """In whichever batch, alone in it, or known before the epoch begins."""
+    config = with_training(read_ahead=ahead, batch=1)
+    rows = make_rows(tmp_path)
+    loaded = load_cohort(rows, ("a", "b"), tmp_path, config, stride=1)
+    bench = bench_of(config, loaded, reader)
+
+    for epoch in range(2):
+        assert train_epoch(bench, loaded.train, epoch)["tiles_read"] == 2 * TINY.tiles.per_slide
+        assert list(bench.failures) == ["bad"]
+
+
+def make_rows(folder: Path) -> list[SheetRow]:
+    rows = []
+    for i, (name, label) in enumerate((("good", "a"), ("bad", "b"), ("fine", "b"))):
+        path = write_pyramid_tiff(folder / f"{name}.tiff", tissue_like(1024, 1024, i))
+        if name == "bad":
+            damage_level_0(path)
+        rows.append(SheetRow(name, path, label, f"p{i}", "train"))
+    return rows
+
+
+def test_the_time_of_steps_and_of_waiting_is_counted(loaded: Cohort, reader: TileReader) -> None:
+    bench = bench_of(TINY, loaded, reader)
+    train_epoch(bench, loaded.train, 0)
+    seconds, waited = bench.spent.seconds, bench.spent.waited
+    validate(bench, loaded.val)
+
+    assert 0 < waited < seconds
+    assert (bench.spent.seconds, bench.spent.waited) == (seconds, waited)
+    assert reader.waited_seconds > waited
