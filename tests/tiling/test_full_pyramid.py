@@ -234,10 +234,9 @@ def test_tiles_that_overhang_blocks_and_strips_are_stored_all_the_same(tmp_path:
             tmp_path / f"{name}.tif", pixels, compression="deflate", mpp=0.5, **cut
         )
         with open_slide(path) as slide:
-            slide.stored_tiles()  # comparing readers decodes a tile, too
-            before = slide.counts()
             pyramid = build_pyramid(slide, tmp_path / name, full=True, workers=1)
-            assert (slide.counts() - before).tiles == (43 if name == "strips" else 2)  # none twice
+            with tifffile.TiffFile(path) as tif:  # nothing is read twice
+                assert slide.counts().compressed_bytes == sum(tif.pages[0].aspage().databytecounts)
         assert (pyramid.read(0) == pixels).all()
         for k in range(1, len(pyramid.levels)):
             assert (planes(pyramid.read(k)) == halve(planes(pyramid.read(k - 1)))).all()

@@ -87,10 +87,12 @@ class SegmentedPlane:
 
     def has_jpeg(self) -> bool:
         """Whether segments are JPEG streams of three 8-bit samples, decoded alike by everybody."""
+        if self.shrinks == (1,):
+            return False  # without a look
         index = int(np.argmax(self._counts))
         (data,) = self._stored([index])
         try:
-            return self._planes == 1 and self._decoder.is_jpeg(data, index)
+            return self._decoder.is_jpeg(data, index)
         # Codecs raise errors of any kind on damaged data; whoever reads it will hear of it.
         except Exception:
             return False
