@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +61,14 @@ WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads th
 ForceOption = Annotated[bool, typer.Option("--force", help="Do it again even if it is done.")]
 
 
+class FullCodec(Enum):
+    """What a full pyramid stores level 0 in."""
+
+    auto = "auto"
+    jpeg = "jpeg"
+    zstd = "zstd"
+
+
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(saccade.__version__)
@@ -103,19 +112,39 @@ def pyramid(
     finest_mpp: Annotated[
         float, typer.Option(help="Micrometres per pixel of the finest thumbnail.")
     ] = 4.0,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="The whole slide as OME-Zarr (`full.zarr`) instead of thumbnails."
+        ),
+    ] = False,
+    codec: Annotated[
+        FullCodec,
+        typer.Option(
+            help="Of level 0 with --full. jpeg: copy the slide's tiles; zstd: readable everywhere, "
+            "and several times larger; auto: jpeg where the slide has it."
+        ),
+    ] = FullCodec.auto,
     mpp: MppOption = None,
     workers: WorkersOption = 2,
 ) -> None:
     """Make multi-resolution thumbnails and the tissue mask (OME-Zarr) of a slide."""
     from saccade.pipeline.config import PyramidConfig
-    from saccade.pipeline.thumbnails import make_thumbnails
+    from saccade.pipeline.thumbnails import make_full, make_thumbnails
     from saccade.tiling.remote import place_of
 
+    if codec is not FullCodec.auto and not full:
+        raise typer.BadParameter("--codec is about level 0 of the slide; add --full.")
     place = place_of(slide)
     with progress_bar(place.name) as progress:
-        path, built = make_thumbnails(
-            place, out, PyramidConfig(finest_mpp), mpp=mpp, workers=workers, progress=progress
-        )
+        if full:
+            path, built = make_full(
+                place, out, codec=codec.value, mpp=mpp, workers=workers, progress=progress
+            )
+        else:
+            path, built = make_thumbnails(
+                place, out, PyramidConfig(finest_mpp), mpp=mpp, workers=workers, progress=progress
+            )
     say(f"{path}" if built else f"{path} is up to date")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from saccade.pipeline.config import PyramidConfig
 from saccade.pipeline.lock import exclusive
 from saccade.tiling import Slide, open_slide
-from saccade.tiling.pyramid import build_pyramid
+from saccade.tiling.pyramid import Codec, build_pyramid
 from saccade.tiling.pyramid_view import Pyramid
 from saccade.tiling.remote import Place
 
@@ -40,6 +40,36 @@ def make_thumbnails(
         build_pyramid(
             slide, target, finest_mpp=config.finest_mpp, workers=workers, progress=progress
         )
+        return target, True
+
+
+def make_full(
+    path: Place,
+    out: Path,
+    *,
+    codec: Codec = "auto",
+    mpp: float | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> tuple[Path, bool]:
+    """Make `out/full.zarr`, the whole slide as OME-Zarr, unless it lies there already.
+
+    It has a name of its own: what predicts goes on from the thumbnails, and neither ever replaces
+    the other.
+
+    Returns:
+        Where it is, and whether it had to be built.
+
+    Raises:
+        SlideError: if the slide cannot be read or has no mpp, something else lies there, or there
+            are no JPEG tiles to be copied.
+        ResultsError: if another process is writing to `out`.
+    """
+    target = out / "full.zarr"
+    with open_slide(path, mpp=mpp) as slide, exclusive(out):
+        if target.exists() and Pyramid.open(target).matches(slide, full=True, codec=codec):
+            return target, False
+        build_pyramid(slide, target, full=True, codec=codec, workers=workers, progress=progress)
         return target, True
 
 

@@ -19,13 +19,13 @@ Attributes = dict[str, Any]
 
 
 def image_attributes(
-    name: str, mpps: Sequence[float], mpp_l0: tuple[float, float]
+    name: str, mpps: Sequence[tuple[float, float]], mpp_l0: tuple[float, float]
 ) -> Mapping[str, Attributes]:
     """Attributes of an RGB image whose levels lie at "0", "1", ...
 
     Args:
         name: for people.
-        mpps: micrometres per pixel of each level, finest first.
+        mpps: (x, y) micrometres per pixel of each level, finest first.
         mpp_l0: (x, y) micrometres per pixel of the slide.
     """
     window = {"min": 0, "max": 255, "start": 0, "end": 255}
@@ -41,7 +41,11 @@ def image_attributes(
 
 
 def label_attributes(
-    name: str, mpps: Sequence[float], mpp_l0: tuple[float, float], *, rgba: tuple[int, ...]
+    name: str,
+    mpps: Sequence[tuple[float, float]],
+    mpp_l0: tuple[float, float],
+    *,
+    rgba: tuple[int, ...],
 ) -> Mapping[str, Attributes]:
     """Attributes of a label image, 1 inside and 0 outside, of the image two folders up.
 
@@ -63,7 +67,10 @@ def labels_attributes(names: Sequence[str]) -> Mapping[str, Attributes]:
 
 
 def _multiscale(
-    name: str, axes: Sequence[str], mpps: Sequence[float], mpp_l0: tuple[float, float]
+    name: str,
+    axes: Sequence[str],
+    mpps: Sequence[tuple[float, float]],
+    mpp_l0: tuple[float, float],
 ) -> Attributes:
     return {
         "name": name,
@@ -82,10 +89,10 @@ def _axis(name: str) -> Attributes:
 
 
 def _transformations(
-    axes: Sequence[str], mpp: float, mpp_l0: tuple[float, float]
+    axes: Sequence[str], mpp: tuple[float, float], mpp_l0: tuple[float, float]
 ) -> list[Attributes]:
-    scale = {"c": 1.0, "y": mpp, "x": mpp}
-    shift = {"c": 0.0, "y": (mpp - mpp_l0[1]) / 2, "x": (mpp - mpp_l0[0]) / 2}
+    scale = {"c": 1.0, "y": mpp[1], "x": mpp[0]}
+    shift = {"c": 0.0, "y": (mpp[1] - mpp_l0[1]) / 2, "x": (mpp[0] - mpp_l0[0]) / 2}
     return [
         {"type": "scale", "scale": [scale[axis] for axis in axes]},
         {"type": "translation", "translation": [shift[axis] for axis in axes]},

@@ -6,17 +6,19 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from saccade.tiling.area import area_mean
+from saccade.tiling import jpeg_codec
+from saccade.tiling.area import area_mean, nearest
 from saccade.tiling.errors import PyramidError
 from saccade.tiling.grid import CellGrid
-from saccade.tiling.pyramid_levels import PyramidLevel, PyramidSettings
+from saccade.tiling.pyramid_levels import Codec, PyramidLevel, PyramidSettings
 from saccade.tiling.slide import Slide
 from saccade.tiling.tissue import TISSUE_VERSION, TissueSettings
 
@@ -28,7 +30,7 @@ TISSUE_PATH = "labels/tissue"
 _SAME_MPP = 1 + 1e-6
 _MOST_ENLARGED = 4.0  # a slide coarser than that shows nothing that a view would look for
 
-T = TypeVar("T", np.uint8, np.float32)
+jpeg_codec.register()  # level 0 of a full pyramid may need it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,9 +113,12 @@ class Pyramid:
         finest_mpp: float = 4.0,
         smallest_px: int = 512,
         tissue: TissueSettings | None = None,
+        full: bool = False,
+        codec: Codec = "auto",
     ) -> bool:
         """Whether `build_pyramid` with these arguments would make the same again."""
-        settings = PyramidSettings(finest_mpp, smallest_px, tissue or TissueSettings())
+        tissue = tissue or TissueSettings()
+        settings = PyramidSettings(finest_mpp, smallest_px, tissue, full, codec)
         return (
             self.recipe == recipe_of(settings)
             and (self.size_l0, self.mpp_l0) == (slide.size_l0, slide.mpp)
@@ -142,21 +147,23 @@ class Pyramid:
         if not 0 < mpp < math.inf:
             raise ValueError(f"mpp must be positive, got {mpp}.")
         level = self._level_for(mpp)
-        ratio = mpp / self.levels[level].mpp
+        finer = self.levels[level]
+        ratio = mpp / finer.mpp_xy[1], mpp / finer.mpp_xy[0]
         grid = CellGrid.covering(self.size_l0, (mpp / self.mpp_l0[0], mpp / self.mpp_l0[1]))
-        shape = self.levels[level].shape
-        if ratio < 1 - 1e-6:
+        if min(ratio) < 1 - 1e-6:
             return View(
-                _enlarged(self.read(level), grid.shape, ratio),
-                _enlarged(self.tissue(level).astype(np.float32), grid.shape, ratio),
+                nearest(self.read(level), grid.shape, ratio),
+                nearest(self.tissue(level).astype(np.float32), grid.shape, ratio),
                 mpp,
                 grid,
             )
-        if math.isclose(ratio, 1, rel_tol=1e-6):
+        if max(ratio) < _SAME_MPP:
             pixels, tissue = self.read(level), self.tissue(level).astype(np.float32)
             return View(pixels, tissue, mpp, grid)
-        mean = area_mean(lambda *rows: self._rows(level, *rows), shape, grid.shape, ratio)
-        tissue = area_mean(lambda *rows: self._tissue_rows(level, *rows), shape, grid.shape, ratio)
+        mean, tissue = (
+            area_mean(partial(read, level), finer.shape, grid.shape, ratio)
+            for read in (self._rows, self._tissue_rows)
+        )
         return View(np.rint(mean).astype(np.uint8), np.clip(tissue, 0, 1), mpp, grid)
 
     def _level_for(self, mpp: float) -> int:
@@ -192,18 +199,12 @@ class Pyramid:
         return np.asarray(_open_array(self.path, f"{TISSUE_PATH}/{level}")[first:last], np.uint8)
 
 
-def _enlarged(pixels: NDArray[T], shape: tuple[int, int], ratio: float) -> NDArray[T]:
-    """For each of `shape` pixels, `ratio` as large as those given, the one its centre lies in."""
-    rows, cols = (
-        np.minimum((np.arange(n) + 0.5) * ratio, limit - 1).astype(int)
-        for n, limit in zip(shape, pixels.shape[:2], strict=True)
-    )
-    return pixels[np.ix_(rows, cols)]
-
-
 def recipe_of(settings: PyramidSettings) -> dict[str, Any]:
     """All that the pixels depend on besides the slide; equal recipes give equal pyramids."""
-    return {**asdict(settings), "version": PYRAMID_VERSION, "tissue_version": TISSUE_VERSION}
+    wanted = asdict(settings)
+    for name in ("finest_mpp",) if settings.full else ("full", "codec"):
+        del wanted[name]  # without meaning, so no reason to build anything anew
+    return {**wanted, "version": PYRAMID_VERSION, "tissue_version": TISSUE_VERSION}
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -238,7 +239,8 @@ def _open_level(path: Path, number: int) -> PyramidLevel:
     rows, cols = array.shape[1:]
     if _open_array(path, f"{TISSUE_PATH}/{number}").shape != (rows, cols):
         raise ValueError(f"tissue of level {number} differs in shape")
-    return PyramidLevel((rows, cols), dataset["coordinateTransformations"][0]["scale"][-1])
+    y, x = dataset["coordinateTransformations"][0]["scale"][-2:]
+    return PyramidLevel((rows, cols), (x, y))
 
 
 def _open_array(path: Path, name: str) -> zarr.Array[Any]:

@@ -83,6 +83,20 @@ class SlideInfo:
             raise ValueError(f"mpp must be positive or None, got {self.mpp}.")
 
 
+class StoredTiles(Protocol):
+    """The tiles that a level consists of, as they lie in the file."""
+
+    @property
+    def tile_px(self) -> tuple[int, int]:
+        """(width, height) of each; those at the far edges overhang the level."""
+
+    def has_jpeg(self) -> bool:
+        """Whether they are JPEG streams of three 8-bit samples, decoded alike by everybody."""
+
+    def jpegs(self, places: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        """Tiles (row, col) as JPEG streams of their own; None where there is none of that size."""
+
+
 class Source(Protocol):
     """What a file format has to offer; everything else `Slide` does once for all formats."""
 
@@ -144,6 +158,10 @@ class Source(Protocol):
         ones share with it may be kept. Rectangles may overhang the level.
         """
         yield from sorted(range(len(rects)), key=lambda i: (rects[i][1], rects[i][0]))
+
+    def stored_tiles(self, level: int) -> StoredTiles | None:
+        """The tiles of a level, where its pixels are what decoding them gives."""
+        return None
 
     def counts(self) -> ReadCount:
         """What was decoded since the file was opened; nothing where nothing needs decoding."""
@@ -357,6 +375,34 @@ class Slide:
 
         in_parts(fill, order, workers)
 
+    def stored_tiles(self) -> StoredTiles | None:
+        """The tiles that level 0 consists of; None where it is no matter of decoding tiles."""
+        return self._open_source().stored_tiles(0)
+
+    def read_stored(self, rect_l0: IntRect, *, shrink: int = 1) -> RGB:
+        """Read level 0 as it is stored, whatever its mpp, or decoded `shrink` times smaller.
+
+        Tiles that lie under the rectangle as a whole are decoded straight into place; memory is
+        then ordered plane by plane, as whoever stores pixels wants it.
+
+        Args:
+            rect_l0: (x, y, width, height) inside level 0, all in pixels of the result.
+            shrink: 1; 2, 4 and 8, too, where the tiles are JPEG.
+
+        Returns:
+            uint8 (height, width, 3).
+
+        Raises:
+            UnreadableSlideError: if the pixels cannot be decoded.
+        """
+        source, (x, y, width, height) = self._open_source(), rect_l0
+        tiles = source.stored_tiles(0)
+        if tiles is None or not _consists_of_tiles(rect_l0, tiles, self.size_l0, shrink):
+            return source.read_shrunk(0, rect_l0, shrink)
+        pixels = np.empty((3, height, width), np.uint8).transpose(1, 2, 0)
+        source.read_many(0, [Cut(x, y, pixels)], shrink=shrink)
+        return pixels
+
     def counts(self) -> ReadCount:
         """What was decoded since the slide was opened: source tiles, bytes, pixels, seconds."""
         return self._source.counts()
@@ -489,6 +535,18 @@ class Slide:
         if level.height % shrink and 0 <= (row := raster.height - y) < height:
             strip = (x * shrink, raster.height * shrink, width * shrink, shrink)
             padded[row] = block_means(self._read_padded(whole, strip), (shrink, shrink))[0]
+
+
+def _consists_of_tiles(
+    rect: IntRect, tiles: StoredTiles, size_l0: tuple[int, int], shrink: int
+) -> bool:
+    """Whether a rectangle begins and ends between tiles, or ends with the level."""
+    ends = rect[0] + rect[2], rect[1] + rect[3]
+    axes = zip(rect[:2], ends, tiles.tile_px, size_l0, strict=True)
+    return all(
+        start * shrink % side == 0 and (end * shrink % side == 0 or end == length // shrink)
+        for start, end, side, length in axes
+    )
 
 
 def _refuse_odd_numbers(x_l0: float, y_l0: float, size: tuple[int, int], mpp: float) -> None:

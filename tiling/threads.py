@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import TypeVar
 
@@ -34,3 +35,21 @@ def in_parts(
     parts = [items[start:end] for start, end in pairwise(ends)]
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(work, parts))
+
+
+def in_turn(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """Do `work` on items in threads; results in the order of the items, whoever is done first.
+
+    No more than twice as many items as there are workers are under way or wait to be taken.
+    """
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                if len(waiting) == 2 * workers:
+                    yield waiting.popleft().result()
+                waiting.append(pool.submit(work, item))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # after an error, do no more than what is under way
+            pool.shutdown(wait=True, cancel_futures=True)

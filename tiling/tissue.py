@@ -18,6 +18,7 @@ found: stains that are grey or black on their own (silver), and fat that is pale
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ TISSUE_VERSION = 1
 
 _RIM_PX = 2
 """Pixels at the edge that may be part specimen, part background: white lines on a dark field."""
+
+
+Number = TypeVar("Number", np.uint8, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ def is_dark_field(rgb: NDArray[np.uint8]) -> bool:
     Black corners around a bright field do not make it dark: what is not black must be dim, too.
     """
     inner = _inner(rgb)
-    brightest = inner.max(axis=2)
+    brightest = _most(inner)
     if np.median(brightest) >= 64:
         return False
     lit = inner[brightest >= 32]
@@ -119,8 +123,8 @@ def glass_colour(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     Pure white is left out: scanners fill what they did not scan with it. White if no glass is seen.
     """
-    darkest = rgb.min(axis=2)
-    glass = (darkest > 150) & (darkest < 255) & (rgb.max(axis=2) - darkest < 50)
+    darkest = _least(rgb)
+    glass = (darkest > 150) & (darkest < 255) & (_most(rgb) - darkest < 50)
     if glass.sum() < 0.005 * glass.size:
         return np.full(3, 255, np.float32)
     pixels = rgb[glass]
@@ -137,13 +141,13 @@ def glass_colour(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _stain(rgb: NDArray[np.uint8], mpp: float, settings: TissueSettings) -> NDArray[np.bool_]:
     light = _smooth(rgb, settings.smooth_um, mpp)
     light *= 255 / glass_colour(rgb)
-    brightest = light.max(axis=2)
-    coloured = brightest - light.min(axis=2) >= settings.colour_levels
+    brightest = _most(light)
+    coloured = brightest - _least(light) >= settings.colour_levels
     coloured &= brightest >= settings.black_levels
     density = np.maximum(light, 8, out=light)
     np.log10(density, out=density)
     np.subtract(np.float32(np.log10(255)), density, out=density)
-    coloured &= density.max(axis=2) - density.min(axis=2) >= settings.chroma
+    coloured &= _most(density) - _least(density) >= settings.chroma
     pen = _pen(np.maximum(density, 0, out=density))
     return _without_pen(coloured, pen, mpp, settings)
 
@@ -184,11 +188,23 @@ def _pen(density: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def _signal(rgb: NDArray[np.uint8], mpp: float, settings: TissueSettings) -> NDArray[np.bool_]:
     inner = _inner(rgb)
-    light = _smooth(inner.max(axis=2), settings.dark_smooth_um, mpp)
+    light = _smooth(_most(inner), settings.dark_smooth_um, mpp)
     if np.ptp(np.percentile(light, [1, 99.9])) <= settings.dark_contrast:
         return np.zeros(rgb.shape[:2], bool)
     np.log2(light + 1, out=light)
     return np.pad(light > _otsu(light), (len(rgb) - len(inner)) // 2, mode="edge")
+
+
+def _most(rgb: NDArray[Number]) -> NDArray[Number]:
+    """Largest of the three values of each pixel; `max(axis=2)` would take ten times as long."""
+    most: NDArray[Number] = np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
+    return most
+
+
+def _least(rgb: NDArray[Number]) -> NDArray[Number]:
+    """Smallest of the three values of each pixel."""
+    least: NDArray[Number] = np.minimum(np.minimum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
+    return least
 
 
 def _inner(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

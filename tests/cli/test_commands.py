@@ -75,6 +75,8 @@ def test_python_m_is_the_same_command() -> None:
         ["info", "slide.svs", "--colour"],
         ["predict", "slide.svs", "--out", "out"],
         ["pyramid", "slide.svs", "--out", "out", "--workers", "0"],
+        ["pyramid", "slide.svs", "--out", "out", "--full", "--codec", "png"],
+        ["pyramid", "slide.svs", "--out", "out", "--codec", "zstd"],
         ["info", "slide.svs", "--mpp", "0"],
         ["info", "slide.svs", "--mpp", "-0.25"],
         ["info", "slide.svs", "--mpp", "nan"],
@@ -132,6 +134,16 @@ def test_pyramid_is_made_once(cohort: TinyCohort, tmp_path: Path) -> None:
     assert (tmp_path / "s0" / "pyramid.zarr" / "zarr.json").is_file()
     assert "is up to date" not in first.stderr
     assert "is up to date" in second.stderr
+
+
+def test_a_full_pyramid_lies_beside_the_thumbnails(cohort: TinyCohort, tmp_path: Path) -> None:
+    slide, out = cohort.path("s0"), tmp_path / "s0"
+    said = [saccade_("pyramid", slide, "--out", out, *more).stderr for more in (
+        [], ["--full"], ["--full"], [], ["--full", "--codec", "zstd"]
+    )]  # fmt: skip
+
+    assert sorted(path.name for path in out.glob("*.zarr")) == ["full.zarr", "pyramid.zarr"]
+    assert ["is up to date" in line for line in said] == [False, False, True, True, False]
 
 
 def test_without_an_mpp_one_line_says_the_way_out(

@@ -6,7 +6,7 @@ import pytest
 from saccade.pipeline.config import PyramidConfig
 from saccade.pipeline.errors import ResultsError
 from saccade.pipeline.lock import exclusive
-from saccade.pipeline.thumbnails import ensure_pyramid, make_thumbnails
+from saccade.pipeline.thumbnails import ensure_pyramid, make_full, make_thumbnails
 from saccade.tiling import open_slide
 from saccade.tiling.errors import MissingMppError, PyramidError
 from tests.cohort import TinyCohort
@@ -86,3 +86,18 @@ def test_progress_reaches_its_end(cohort: TinyCohort, tmp_path: Path) -> None:
     assert seen
     assert seen[-1][0] == seen[-1][1]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_full_pyramid_is_built_once_and_again_for_another_codec(
+    cohort: TinyCohort, tmp_path: Path
+) -> None:
+    slide = cohort.path("s0")
+    thumbnails, _ = make_thumbnails(slide, tmp_path, CONFIG)
+    before = inode(thumbnails)
+
+    built = [make_full(slide, tmp_path, codec=codec)[1] for codec in ("auto", "auto", "zstd")]
+
+    assert built == [True, False, True]
+    assert inode(thumbnails) == before
+    with open_slide(slide) as opened, open_slide(tmp_path / "full.zarr") as copy:
+        assert (copy.size_l0, copy.mpp) == (opened.size_l0, opened.mpp)

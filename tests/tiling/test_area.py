@@ -50,7 +50,7 @@ def test_means_count_each_pixel_by_the_part_that_lies_inside(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(area, "_STRIP_PX", strip_px)  # more than one strip
-        mean = area_mean(lambda first, last: image[first:last], (rows, cols), shape, ratio)
+        mean = area_mean(lambda first, last: image[first:last], (rows, cols), shape, (ratio, ratio))
 
     fine = np.repeat(np.repeat(image, 10, axis=0), 10, axis=1)
     for row, col in np.ndindex(shape):
@@ -61,6 +61,6 @@ def test_means_count_each_pixel_by_the_part_that_lies_inside(
 def test_maps_without_channels_stay_without() -> None:
     image = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
-    mean = area_mean(lambda first, last: image[first:last], (3, 4), (2, 2), 2.0)
+    mean = area_mean(lambda first, last: image[first:last], (3, 4), (2, 2), (2.0, 2.0))
 
     assert mean.tolist() == [[2.5, 4.5], [8.5, 10.5]]

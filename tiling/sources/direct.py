@@ -18,7 +18,7 @@ from tifffile import TiffFile, TiffPage
 from saccade.tiling.colour import to_rgb
 from saccade.tiling.counting import ReadCount
 from saccade.tiling.resample import block_means
-from saccade.tiling.slide import RGB, Cut, IntRect, Rect, Source
+from saccade.tiling.slide import RGB, Cut, IntRect, Rect, Source, StoredTiles
 from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.openslide import OpenSlideSource
 from saccade.tiling.sources.segmented_plane import SegmentedPlane
@@ -133,6 +133,10 @@ class DirectSource(Source):
         if plane is not None and plane.is_rgb and not plane.is_sparse:
             missed = plane.read_many(cuts, shrink=shrink, workers=workers)
         super().read_many(level, [cuts[i] for i in missed], shrink=shrink, workers=workers)
+
+    def stored_tiles(self, level: int) -> StoredTiles | None:
+        """Those of levels whose tiles are decoded here."""
+        return self._plane(level)
 
     def _plane(self, level: int) -> SegmentedPlane | None:
         """The image that shows the same as OpenSlide; None if there is none."""

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
+from saccade.tiling import jpeg_codec
 from saccade.tiling.colour import to_rgb, to_uint8
 from saccade.tiling.counting import ReadCount, Tally
 from saccade.tiling.errors import SlideError, SlideNotFoundError, UnreadableSlideError
@@ -22,6 +24,8 @@ from saccade.tiling.remote import Place, Stamp, Url
 from saccade.tiling.slide import RGB, Level, SlideInfo, Source
 from saccade.tiling.sources.remote_zarr import RemoteStore
 from saccade.tiling.units import micrometres, recorded_mpp
+
+jpeg_codec.register()
 
 METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray")  # of both versions of zarr
 _MOST_CHUNK_SAMPLES = 2**28  # a chunk is decoded whole
@@ -139,15 +143,26 @@ class OmeZarrSource(Source):
             ) from error
 
     def _rgb(self, level: int, spans: Mapping[str, slice]) -> RGB:
-        array = self._arrays[level]
-        planes = []
-        for channel in self._take or (0,):
-            place: dict[str, int | slice] = {"c": channel, **spans}
-            plane = np.asarray(array[tuple(place.get(axis, 0) for axis in self._axes)])
-            upright = self._axes.index("y") < self._axes.index("x")
-            planes.append(plane if upright else plane.T)
-        samples = np.stack(planes, axis=2)
+        wanted = self._take or (0,)
+        first, last = min(wanted), max(wanted)
+        if self._share_chunks(level, last):  # else each chunk would be decoded once a channel
+            samples = self._samples(level, {"c": slice(first, last + 1), **spans})
+            samples = samples[..., [channel - first for channel in wanted]]
+        else:
+            one_by_one = [{"c": slice(channel, channel + 1), **spans} for channel in wanted]
+            samples = np.concatenate([self._samples(level, one) for one in one_by_one], axis=2)
         return to_rgb(to_uint8(samples, 8 * samples.dtype.itemsize))
+
+    def _share_chunks(self, level: int, last: int) -> bool:
+        """Whether all channels up to the last that is wanted lie in the same chunks."""
+        return "c" in self._axes and self._arrays[level].chunks[self._axes.index("c")] > last
+
+    def _samples(self, level: int, spans: Mapping[str, slice]) -> NDArray[Any]:
+        """(height, width, channels) of a level."""
+        found = np.asarray(self._arrays[level][tuple(spans.get(axis, 0) for axis in self._axes)])
+        kept = [axis for axis in self._axes if axis in spans]
+        upright = np.transpose(found, [kept.index(axis) for axis in "yxc" if axis in kept])
+        return upright.reshape(*upright.shape[:2], -1)
 
     def associated_images(self) -> Mapping[str, RGB]:
         """None: OME-Zarr has no place for them."""

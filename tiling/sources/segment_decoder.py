@@ -18,6 +18,7 @@ MOST_SEGMENT_PIXELS = 2**27  # of one tile or strip, which can only be decoded w
 
 _SHRINKS = (1, 2, 4, 8)
 _RGB, _YCBCR, _JPEG = 2, 6, 7
+_COLOURS = ("RGB", "YCbCr")
 # An Adobe marker that says: these are red, green and blue, not luma and chroma.
 _STORED_AS_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 
@@ -77,6 +78,20 @@ class SegmentDecoder:
     def whole_jpeg(self, data: bytes) -> bytes:
         """A stream as one that any decoder reads by itself; only where `shrinks` has several."""
         return self._head + data[2:] if self._head else data
+
+    def is_jpeg(self, data: bytes, index: int) -> bool:
+        """Whether segments are JPEG streams that two decoders show alike, as this one is."""
+        return bool(data) and self._is_fast and (self._is_checked or self._agrees(data, index))
+
+    def jpeg_of_full_size(self, data: bytes) -> bytes | None:
+        """`whole_jpeg`, if its picture is as large as a segment and has three samples."""
+        whole = self.whole_jpeg(data)
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(whole)
+        except ValueError:  # nothing that begins a JPEG
+            return None
+        fits = (width, height) == self.size and colours in _COLOURS
+        return whole if fits else None
 
     def _agrees(self, data: bytes, index: int) -> bool:
         """Whether both ways to decode show the same; found out once for an image."""

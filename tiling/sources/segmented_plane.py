@@ -85,6 +85,26 @@ class SegmentedPlane:
         self.is_rgb = self._decoder.samples == 3 and self._decoder.dtype == np.uint8
         self.is_rgb = self.is_rgb and self._planes == 1 and key.photometric in (2, 6)
 
+    def has_jpeg(self) -> bool:
+        """Whether segments are JPEG streams of three 8-bit samples, decoded alike by everybody."""
+        if self.shrinks == (1,):
+            return False  # without a look
+        index = int(np.argmax(self._counts))
+        (data,) = self._stored([index])
+        try:
+            return self._decoder.is_jpeg(data, index)
+        # Codecs raise errors of any kind on damaged data; whoever reads it will hear of it.
+        except Exception:
+            return False
+
+    def jpegs(self, places: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        """Segments as streams of their own; None for what is left out, cut short or smaller."""
+        indices = [row * self._across + col for row, col in places]
+        return [
+            self._decoder.jpeg_of_full_size(data) if data and len(data) >= self._counts[i] else None
+            for i, data in zip(indices, self._stored(indices), strict=True)
+        ]
+
     def read(self, x: int, y: int, width: int, height: int, *, shrink: int = 1) -> Samples:
         """Return (height, width, samples) as stored; maybe a view of what others read, too."""
         rect, grid = (x, y, width, height), self._grids[shrink]
@@ -153,7 +173,7 @@ class SegmentedPlane:
         """Decode a segment, and put it wherever it is wanted."""
         row, col = divmod(index, self._across)
         grid, first = self._grids[shrink], cuts[0]
-        fits = len(cuts) == 1 and first.out.shape == scratch.shape
+        fits = len(cuts) == 1 and first.out.shape == scratch.shape and first.out.flags.c_contiguous
         fits = fits and grid.corner(row, col, (first.x, first.y)) == (0, 0)
         segment = self._decode(data, index, shrink, first.out if fits else scratch)
         if segment is not first.out:

@@ -16,7 +16,16 @@ from tifffile import TiffFile, TiffFileError, TiffPage
 from saccade.tiling.colour import Samples, over_white, to_rgb, to_uint8
 from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import SlideError, UnreadableSlideError
-from saccade.tiling.slide import RGB, Cut, IntRect, Level, Rect, SlideInfo, Source
+from saccade.tiling.slide import (
+    RGB,
+    Cut,
+    IntRect,
+    Level,
+    Rect,
+    SlideInfo,
+    Source,
+    StoredTiles,
+)
 from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segmented_plane import SegmentedPlane
 from saccade.tiling.sources.segments import SegmentCache, shared_order
@@ -126,6 +135,12 @@ class TiffSource(Source):
         if isinstance(plane, SegmentedPlane) and plane.is_rgb and self._channels is None:
             missed = plane.read_many(cuts, shrink=shrink, workers=workers)
         super().read_many(level, [cuts[i] for i in missed], shrink=shrink, workers=workers)
+
+    def stored_tiles(self, level: int) -> StoredTiles | None:
+        """Those of levels in 8-bit red, green and blue, which are shown as they are decoded."""
+        (plane, *_) = self._levels[level]
+        plain = self._channels is None and self._bits == 8
+        return plane if isinstance(plane, SegmentedPlane) and plane.is_rgb and plain else None
 
     def in_order(self, level: int, rects: Sequence[Rect], *, shrink: int = 1) -> Iterator[int]:
         """Along the segments of the file, each decoded once."""

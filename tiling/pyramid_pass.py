@@ -1,0 +1,198 @@
+"""One pass over a slide: blocks are read side by side, and all levels are made of them in memory.
+
+A block is read and climbs: its pixels are encoded, halved, and encoded again, as long as they fill
+whole chunks. What is left then waits in one thread for its neighbours, and climbs with them. No
+level is read back. Blocks come in Z-order, which keeps neighbours together, so little waits.
+
+Memory: a block for each worker and about as many that are done, encoded, the shards that are begun,
+and of each level the few chunks that are not yet whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Protocol
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.tiling.area import halve
+from saccade.tiling.pyramid_levels import ZSTD_LEVEL, Shape
+from saccade.tiling.shards import Place, ShardedArray
+from saccade.tiling.threads import in_turn
+
+Window = tuple[slice, slice]
+Planes = NDArray[np.uint8]
+"""(3, rows, cols)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """An encoded chunk of a level; None where it is left out."""
+
+    level: int
+    place: Place
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Pixels of a level, and where (row, col) their upper left corner lies in it."""
+
+    level: int
+    corner: tuple[int, int]
+    pixels: Planes
+
+    def half(self) -> Piece:
+        """The same of the next level; the corner is even."""
+        row, col = self.corner
+        return Piece(self.level + 1, (row // 2, col // 2), halve(self.pixels))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What reading a block or climbing gave: chunks, and pixels that have not been encoded."""
+
+    chunks: list[Chunk]
+    piece: Piece | None
+
+
+class Blocks(Protocol):
+    """How a slide is read."""
+
+    shape: Shape
+    """(rows, cols) of what is covered by blocks."""
+
+    block: Shape
+    """(rows, cols) of a block; those at the far edges are smaller."""
+
+    def read(self, window: Window) -> Found:
+        """What becomes of a block: chunks that are done, pixels that are not."""
+
+
+class Climber:
+    """Makes levels out of pieces of the finest.
+
+    Args:
+        shapes: (rows, cols) of each level.
+        arrays: where their chunks go.
+    """
+
+    def __init__(self, shapes: Sequence[Shape], arrays: Sequence[ShardedArray]) -> None:
+        self._shapes, self._arrays = shapes, arrays
+        self._waiting: dict[tuple[int, int, int], tuple[Planes, int]] = {}
+
+    def climb(self, found: Found) -> Found:
+        """Encode and halve as far as there are whole chunks; from any thread."""
+        chunks, piece = [*found.chunks], found.piece
+        while piece is not None and self._is_whole(piece):
+            chunks += self._encoded(piece)
+            piece = piece.half() if piece.level + 1 < len(self._shapes) else None
+        return Found(chunks, piece)
+
+    def settle(self, found: Found) -> None:
+        """Hand chunks on, and let pieces climb that are whole now; from one thread only."""
+        while True:
+            for chunk in found.chunks:
+                self._arrays[chunk.level].put(chunk.place, chunk.data)
+            whole = None if found.piece is None else self._joined(found.piece)
+            if whole is None:
+                return
+            found = self.climb(Found([], whole))
+
+    def _cell(self, level: int) -> Shape:
+        return self._arrays[level].chunk[1], self._arrays[level].chunk[2]
+
+    def _is_whole(self, piece: Piece) -> bool:
+        """Whether it consists of whole chunks, or parts of chunks with nothing else in them."""
+        ends = (at + n for at, n in zip(piece.corner, piece.pixels.shape[1:], strict=True))
+        cell, shape = self._cell(piece.level), self._shapes[piece.level]
+        return all(
+            at % side == 0 and (end % side == 0 or end == limit)
+            for at, end, side, limit in zip(piece.corner, ends, cell, shape, strict=True)
+        )
+
+    def _encoded(self, piece: Piece) -> Iterator[Chunk]:
+        high, wide = self._cell(piece.level)
+        _, rows, cols = piece.pixels.shape
+        for row, col in product(range(0, rows, high), range(0, cols, wide)):
+            place = (piece.corner[0] + row) // high, (piece.corner[1] + col) // wide
+            for i, plane in enumerate(piece.pixels[:, row : row + high, col : col + wide]):
+                yield Chunk(piece.level, (i, *place), encoded(plane, (high, wide)))
+
+    def _joined(self, piece: Piece) -> Piece | None:
+        """The whole chunk that a piece completes."""
+        cell, shape = self._cell(piece.level), self._shapes[piece.level]
+        row, col = (at // side for at, side in zip(piece.corner, cell, strict=True))
+        top, left = row * cell[0], col * cell[1]
+        size = min(cell[0], shape[0] - top), min(cell[1], shape[1] - left)
+        key = piece.level, row, col
+        pixels, missing = self._waiting.get(key) or (
+            np.empty((3, *size), np.uint8),
+            size[0] * size[1],
+        )
+        _, high, wide = piece.pixels.shape
+        y, x = piece.corner[0] - top, piece.corner[1] - left
+        pixels[:, y : y + high, x : x + wide] = piece.pixels
+        if missing > high * wide:
+            self._waiting[key] = pixels, missing - high * wide
+            return None
+        self._waiting.pop(key, None)
+        return Piece(piece.level, (top, left), pixels)
+
+
+def encoded(plane: NDArray[np.uint8], chunk: Shape) -> bytes | None:
+    """(rows, cols) as a chunk, filled up with zeros; None if it is nothing but zeros."""
+    if not plane[0, 0] and not plane.any():  # the first pixel mostly says enough
+        return None
+    if plane.shape != chunk:
+        whole = np.zeros(chunk, np.uint8)
+        whole[: plane.shape[0], : plane.shape[1]] = plane
+        plane = whole
+    return bytes(imagecodecs.zstd_encode(plane.tobytes(), level=ZSTD_LEVEL))
+
+
+def run_pass(
+    blocks: Blocks,
+    shapes: Sequence[Shape],
+    arrays: Sequence[ShardedArray],
+    *,
+    workers: int,
+    tick: Callable[[], None],
+) -> None:
+    """Read every block once, and write every level; `tick` after each block, in this thread."""
+    climber = Climber(shapes, arrays)
+    windows = windows_in_z_order(blocks.shape, blocks.block)
+    work = in_turn(lambda window: climber.climb(blocks.read(window)), windows, workers)
+    for found in work:
+        climber.settle(found)
+        tick()
+
+
+def count_blocks(blocks: Blocks) -> int:
+    """How often `run_pass` ticks."""
+    (rows, cols), (high, wide) = blocks.shape, blocks.block
+    return -(-rows // high) * -(-cols // wide)
+
+
+def windows_in_z_order(shape: Shape, block: Shape) -> list[Window]:
+    """Blocks that cover (rows, cols): four neighbours first, then the next four beside them ..."""
+    (rows, cols), (high, wide) = shape, block
+    places = product(range(-(-rows // high)), range(-(-cols // wide)))
+    return [
+        (
+            slice(row * high, min((row + 1) * high, rows)),
+            slice(col * wide, min((col + 1) * wide, cols)),
+        )
+        for row, col in sorted(places, key=_z_order)
+    ]
+
+
+def _z_order(place: tuple[int, int]) -> int:
+    """The bits of row and column in turn."""
+    row, col = place
+    bits = range(max(row, col).bit_length())
+    return sum((row >> i & 1) << 2 * i + 1 | (col >> i & 1) << 2 * i for i in bits)
