@@ -12,8 +12,8 @@ kinds of places, all over tissue:
 aligned     on the grid of the slide's own tiles
 unaligned   anywhere: four source tiles lie under each
 region      the places of a batch are neighbours and share source tiles
-0.5 um/px   twice as coarse as the slide: on the grid of 512 px; on its own pixels, where `tiles.snap`
-            puts places unless told otherwise; and anywhere, also between these
+0.5 um/px   twice as coarse as the slide: on the grid of 512 px; on its own pixels, where
+            `tiles.snap` puts places unless told otherwise; and anywhere, also between these
 
 The floor decodes each source tile under all the places once, from bytes in memory, and does no
 more; at 0.5 um/px there is a second one, which lets the decoder halve as it decodes. Pixels are
