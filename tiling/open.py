@@ -13,7 +13,8 @@ from saccade.tiling.content import described, head_of, is_picture, is_tiff, is_z
 from saccade.tiling.errors import SlideNotFoundError, UnreadableSlideError
 from saccade.tiling.open_remote import source_of_url
 from saccade.tiling.remote import Place, Url, place_of
-from saccade.tiling.slide import RGB, Slide, Source
+from saccade.tiling.slide import Slide
+from saccade.tiling.source import RGB, Source
 from saccade.tiling.sources.array import ArraySource
 from saccade.tiling.sources.direct import open_direct
 from saccade.tiling.sources.image import open_image

@@ -5,7 +5,7 @@ from __future__ import annotations
 from saccade.tiling.content import described, is_tiff
 from saccade.tiling.errors import SlideNotFoundError, UnreadableSlideError
 from saccade.tiling.remote import Url
-from saccade.tiling.slide import Source
+from saccade.tiling.source import Source
 from saccade.tiling.sources.remote_bytes import RemoteBytes
 from saccade.tiling.sources.remote_tiff import RemoteTiffSource
 

@@ -20,7 +20,8 @@ from saccade.tiling.pyramid_levels import (
     thumbnail_cut,
 )
 from saccade.tiling.pyramid_pass import Blocks, Chunk, Found, Piece, Planes, Window
-from saccade.tiling.slide import RGB, Slide, StoredTiles
+from saccade.tiling.slide import Slide
+from saccade.tiling.source import RGB, StoredTiles
 
 _SOURCE = 2048  # side of the source area that one read may cover, in pixels as they are decoded
 _STORED = 4096  # the same, in pixels as they are stored

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,166 +14,12 @@ from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import MissingMppError
 from saccade.tiling.hashing import array_hash, file_hash
 from saccade.tiling.lattice import Lattice, Snap
+from saccade.tiling.raster_reading import fill, raster_of, rasters_of, read_padded, wanted_box
 from saccade.tiling.rasters import FINE_ENOUGH, Raster, choose_rasters, finest_first
-from saccade.tiling.remote import Place, Stamp, Url, stamp_hash
-from saccade.tiling.resample import Box, block_means, resample
+from saccade.tiling.remote import Place, Url, stamp_hash
+from saccade.tiling.resample import Box
+from saccade.tiling.source import RGB, Cut, IntRect, Level, Source, StoredTiles
 from saccade.tiling.threads import in_parts
-
-RGB = NDArray[np.uint8]
-Rect = tuple[float, float, int, int]
-"""(x, y, width, height) in pixels of a level."""
-IntRect = tuple[int, int, int, int]
-"""The same, whole pixels only."""
-
-_MOST_PIXELS = 2**23  # read at once: 100 MB on the way through, and block edges cost little
-
-_WHOLE = 1e-6  # pixels: so little is what is left of dividing and multiplying by a downsample
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One resolution of a slide; `downsample` is exact, and often not a whole number."""
-
-    width: int
-    height: int
-    downsample: float
-
-    def __post_init__(self) -> None:
-        if min(self.width, self.height, self.downsample) <= 0:
-            raise ValueError(f"sizes of a level must be positive, got {self}.")
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A rectangle that is wanted of a level: its corner (x, y), and where its pixels go."""
-
-    x: int
-    y: int
-    out: RGB
-
-
-@dataclass(frozen=True, slots=True)
-class SlideInfo:
-    """The facts of a slide that its file records; None where the file says nothing.
-
-    Attributes:
-        levels: finest first; `levels[0].downsample` is 1.
-        mpp: (x, y) micrometres per pixel of level 0.
-        bounds_l0: (x, y, width, height) of the scanned area, where the format records one.
-        background: RGB that the format declares for unscanned area; white where it declares none.
-        reader: which reader opened it: openslide, tiff, ome-zarr, image or array.
-    """
-
-    levels: tuple[Level, ...]
-    reader: str
-    mpp: tuple[float, float] | None = None
-    vendor: str | None = None
-    objective_power: float | None = None
-    bounds_l0: tuple[int, int, int, int] | None = None
-    background: tuple[int, int, int] = (255, 255, 255)
-    icc_profile: bytes | None = None
-    associated_names: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.levels or abs(self.levels[0].downsample - 1) > 1e-6:
-            raise ValueError(f"levels must begin with the finest, got {self.levels}.")
-        if self.mpp is not None and min(self.mpp) <= 0:
-            raise ValueError(f"mpp must be positive or None, got {self.mpp}.")
-
-
-class StoredTiles(Protocol):
-    """The tiles that a level consists of, as they lie in the file."""
-
-    @property
-    def tile_px(self) -> tuple[int, int]:
-        """(width, height) of each; those at the far edges overhang the level."""
-
-    def has_jpeg(self) -> bool:
-        """Whether they are JPEG streams of three 8-bit samples, decoded alike by everybody."""
-
-    def jpegs(self, places: Sequence[tuple[int, int]]) -> list[bytes | None]:
-        """Tiles (row, col) as JPEG streams of their own; None where there is none of that size."""
-
-
-class Source(Protocol):
-    """What a file format has to offer; everything else `Slide` does once for all formats."""
-
-    info: SlideInfo
-
-    def pitch_px(self, level: int) -> float:
-        """Distance between the positions at which a read may begin, in pixels of the level.
-
-        1 for whole pixels only. OpenSlide begins at any level-0 pixel, hence between the pixels
-        of a level; reading where it can begin saves a second interpolation.
-        """
-
-    def begins_whole(self, level: int) -> bool:
-        """Whether a read may begin at any whole pixel of the level, too."""
-        return (1 / self.pitch_px(level)).is_integer()
-
-    def shrinks(self, level: int) -> tuple[int, ...]:
-        """By which whole numbers the level can be decoded smaller at once; 1 first."""
-        return (1,)
-
-    def tile_px(self, level: int) -> tuple[int, int]:
-        """(width, height) of what is decoded at once; of the level where nothing has to be."""
-        return self.info.levels[level].width, self.info.levels[level].height
-
-    def read_level(self, level: int, x_px: float, y_px: float, size_px: tuple[int, int]) -> RGB:
-        """Return (height, width, 3) of a level.
-
-        `x_px` and `y_px` are multiples of the pitch, or whole where reads may begin whole. The
-        rectangle lies inside the level; only one that begins between pixels may overhang, and
-        shows the background there.
-        """
-
-    def read_shrunk(self, level: int, rect: IntRect, shrink: int) -> RGB:
-        """Return (height, width, 3) of a level, decoded smaller by one of the `shrinks`.
-
-        The rectangle (x, y, width, height) is in pixels of the smaller image, and inside it.
-        """
-        if shrink != 1:
-            raise ValueError(f"level {level} cannot be decoded {shrink} times smaller.")
-        x, y, *size = rect
-        return self.read_level(level, x, y, (size[0], size[1]))
-
-    def read_many(
-        self, level: int, cuts: Sequence[Cut], *, shrink: int = 1, workers: int = 1
-    ) -> None:
-        """Fill rectangles that begin whole and lie inside a level, in up to `workers` threads."""
-
-        def fill(part: Sequence[Cut]) -> None:
-            for cut in part:
-                height, width, _ = cut.out.shape
-                cut.out[:] = self.read_shrunk(level, (cut.x, cut.y, width, height), shrink)
-
-        in_parts(fill, cuts, workers)
-
-    def in_order(self, level: int, rects: Sequence[Rect], *, shrink: int = 1) -> Iterator[int]:
-        """Indices of rectangles in the order in which it costs least to read them, one by one.
-
-        The next index is taken when the rectangle before it has been read: until then, what later
-        ones share with it may be kept. Rectangles may overhang the level.
-        """
-        yield from sorted(range(len(rects)), key=lambda i: (rects[i][1], rects[i][0]))
-
-    def stored_tiles(self, level: int) -> StoredTiles | None:
-        """The tiles of a level, where its pixels are what decoding them gives."""
-        return None
-
-    def counts(self) -> ReadCount:
-        """What was decoded since the file was opened; nothing where nothing needs decoding."""
-        return ReadCount()
-
-    def stamp(self) -> Stamp | None:
-        """The version of a remote file; None for a local one."""
-        return None
-
-    def associated_images(self) -> Mapping[str, RGB]:
-        """Label, macro and thumbnail images by name."""
-
-    def close(self) -> None:
-        """Release the file."""
 
 
 class Slide:
@@ -319,7 +163,7 @@ class Slide:
         corner = np.array([[x_l0, y_l0]])
         ((raster, _),) = choose_rasters(self._rasters(scale), corner, scale, max(size))
         pixels = np.empty((size[1], size[0], 3), np.uint8)
-        self._fill(pixels, raster, self._box((x_l0, y_l0), size, scale, raster))
+        fill(pixels, self._source, raster, wanted_box(raster, (x_l0, y_l0), size, scale))
         return pixels
 
     def read_tiles(
@@ -358,7 +202,7 @@ class Slide:
             cuts = [Cut(starts[i][0], starts[i][1], outs[i]) for i in np.flatnonzero(plain)]
             self._open_source().read_many(raster.level, cuts, shrink=raster.shrink, workers=workers)
             boxes = [
-                (outs[i], self._box(tuple(corners[mine[i]]), (size_px, size_px), scale, raster))
+                (outs[i], wanted_box(raster, tuple(corners[mine[i]]), (size_px, size_px), scale))
                 for i in np.flatnonzero(~plain)
             ]
             self._fill_many(raster, boxes, workers)
@@ -368,12 +212,12 @@ class Slide:
         """Write what every box shows; neighbours are neighbours in the file, too."""
         order = sorted(range(len(boxes)), key=lambda i: boxes[i][1].outer_px[1::-1])
 
-        def fill(part: Sequence[int]) -> None:
+        def fill_part(part: Sequence[int]) -> None:
             rects = [boxes[i][1].outer_px for i in part]
             for i in self._source.in_order(raster.level, rects, shrink=raster.shrink):
-                self._fill(boxes[part[i]][0], raster, boxes[part[i]][1])
+                fill(boxes[part[i]][0], self._source, raster, boxes[part[i]][1])
 
-        in_parts(fill, order, workers)
+        in_parts(fill_part, order, workers)
 
     def stored_tiles(self) -> StoredTiles | None:
         """The tiles that level 0 consists of; None where it is no matter of decoding tiles."""
@@ -413,9 +257,8 @@ class Slide:
         size = min(most_px, shape.width), min(most_px, shape.height)
         pitch = self._source.pitch_px(level)
         x, y = ((shape.width - size[0]) // 2, (shape.height - size[1]) // 2)
-        return self._read_padded(
-            self._raster(level), (x // pitch * pitch, y // pitch * pitch, *size)
-        )
+        rect = x // pitch * pitch, y // pitch * pitch, *size
+        return read_padded(self._open_source(), raster_of(self._source, level), rect)
 
     def level_for(self, downsample: float) -> int:
         """Index of the coarsest level that is not coarser than `downsample`."""
@@ -457,84 +300,12 @@ class Slide:
 
     def _rasters(self, scale: tuple[float, float]) -> list[Raster]:
         """The level that serves a scale, as it is and smaller."""
-        number = self.level_for(min(scale))
-        shape = self.levels[number]
-        shrinks = self._open_source().shrinks(number)
-        return [self._raster(number, n) for n in shrinks if n <= min(shape.width, shape.height)]
-
-    def _raster(self, number: int, shrink: int = 1) -> Raster:
-        level, source = self.levels[number], self._source
-        size, downsample = (level.width // shrink, level.height // shrink), level.downsample
-        if shrink > 1:
-            return Raster(number, shrink, *size, downsample * shrink)
-        return Raster(
-            number, 1, *size, downsample, source.pitch_px(number), source.begins_whole(number)
-        )
+        return rasters_of(self._open_source(), self.level_for(min(scale)))
 
     def _open_source(self) -> Source:
         if not self._is_open:
             raise ValueError(f"{self.name} was closed; open it again to read from it.")
         return self._source
-
-    def _box(
-        self,
-        corner_l0: tuple[float, float],
-        size_px: tuple[int, int],
-        scale: tuple[float, float],
-        raster: Raster,
-    ) -> Box:
-        box = raster.box(corner_l0, size_px, scale)
-        return box if box.area_px <= _MOST_PIXELS else box.divisible()
-
-    def _fill(self, pixels: RGB, raster: Raster, box: Box) -> None:
-        """Write what `box` shows into `pixels`, in blocks if it covers too much at once."""
-        level = self.levels[raster.level]
-        if not box.touches(level.width / raster.shrink, level.height / raster.shrink):
-            pixels[:] = self.info.background
-        elif box.area_px <= _MOST_PIXELS:
-            patch = self._read_padded(raster, box.outer_px)
-            pixels[:] = resample(patch, box.inner_px, box.size_px)
-        elif box.size_px == (1, 1):
-            finer = np.empty((2, 2, 3), np.uint8)
-            self._fill(finer, raster, box.halved())
-            pixels[:] = finer.mean(axis=(0, 1)).round()
-        else:
-            for window, half in box.halves():
-                self._fill(pixels[window], raster, half)
-
-    def _read_padded(self, raster: Raster, rect_px: Rect) -> RGB:
-        """Read (x, y, width, height) of a raster; what lies outside the level is background."""
-        source, shrink = self._open_source(), raster.shrink
-        x, y, width, height = rect_px
-        if max(abs(x - round(x)), abs(y - round(y))) > _WHOLE:
-            # Cut off at the edge of the level, it would begin elsewhere.
-            return source.read_level(raster.level, x, y, (width, height))
-        x, y = round(x), round(y)
-        left, right = max(0, -x), min(width, raster.width - x)
-        top, bottom = max(0, -y), min(height, raster.height - y)
-        inside = right > left and bottom > top
-        if inside and (left, top, right, bottom) == (0, 0, width, height):
-            return source.read_shrunk(raster.level, (x, y, width, height), shrink)
-        padded = np.empty((height, width, 3), np.uint8)
-        padded[:] = self.info.background
-        if inside:
-            part = x + left, y + top, right - left, bottom - top
-            padded[top:bottom, left:right] = source.read_shrunk(raster.level, part, shrink)
-        if shrink > 1:
-            self._fill_far_edges(padded, raster, (x, y))
-        return padded
-
-    def _fill_far_edges(self, padded: RGB, raster: Raster, corner: tuple[int, int]) -> None:
-        """Write the last column and row where the level fills their pixels only in part."""
-        level, shrink = self.levels[raster.level], raster.shrink
-        whole = self._raster(raster.level)
-        (x, y), (height, width, _) = corner, padded.shape
-        if level.width % shrink and 0 <= (col := raster.width - x) < width:
-            strip = (raster.width * shrink, y * shrink, shrink, height * shrink)
-            padded[:, col] = block_means(self._read_padded(whole, strip), (shrink, shrink))[:, 0]
-        if level.height % shrink and 0 <= (row := raster.height - y) < height:
-            strip = (x * shrink, raster.height * shrink, width * shrink, shrink)
-            padded[row] = block_means(self._read_padded(whole, strip), (shrink, shrink))[0]
 
 
 def _consists_of_tiles(

@@ -10,7 +10,8 @@ from saccade.pipeline.export.features import write_features_h5
 from saccade.pipeline.export.tables import read_tiles_csv, write_tiles_csv
 from saccade.tiling.grid import CellGrid
 from saccade.tiling.places import Places
-from saccade.tiling.slide import Level, Slide, SlideInfo
+from saccade.tiling.slide import Slide
+from saccade.tiling.source import Level, SlideInfo
 
 GRID = CellGrid(shape=(4, 7), cell_l0=(64.0, 64.0))
 

@@ -15,7 +15,8 @@ from saccade.tiling import open_slide
 from saccade.tiling.area import halve
 from saccade.tiling.errors import MissingMppError, PyramidError, UnreadableSlideError
 from saccade.tiling.pyramid import Pyramid, PyramidSettings, build_pyramid
-from saccade.tiling.slide import Level, Slide, SlideInfo, Source
+from saccade.tiling.slide import Slide
+from saccade.tiling.source import Level, SlideInfo, Source
 from saccade.tiling.tissue import TissueSettings
 from tests.slides import tissue_like, write_large_flat_tiff, write_pyramid_tiff
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from saccade.tiling import slide as slide_module
+from saccade.tiling import raster_reading
 from saccade.tiling.open import open_slide
-from saccade.tiling.slide import Level, Slide, SlideInfo
+from saccade.tiling.slide import Slide
+from saccade.tiling.source import Level, SlideInfo
 from saccade.tiling.sources.array import ArraySource
 
 RGB = NDArray[np.uint8]
@@ -114,7 +115,7 @@ def test_blocks_give_what_one_go_gives(
     with open_slide(pixels if kind == "array" else even, mpp=MPP) as slide:
         size = round(1100 / factor), round(800 / factor)
         at_once = slide.read(-31.6, -17.2, size, MPP * factor)
-        monkeypatch.setattr(slide_module, "_MOST_PIXELS", 100 * 100)
+        monkeypatch.setattr(raster_reading, "_MOST_PIXELS", 100 * 100)
         in_blocks = slide.read(-31.6, -17.2, size, MPP * factor)
     assert np.abs(at_once.astype(int) - in_blocks).max() <= 1
 
@@ -123,7 +124,7 @@ def test_blocks_of_a_level_between_whole_pixels(odd: Path, monkeypatch: pytest.M
     with open_slide(odd) as slide:
         mpp = MPP * slide.levels[1].downsample
         at_once = slide.read(0, 0, (500, 388), mpp)
-        monkeypatch.setattr(slide_module, "_MOST_PIXELS", 100 * 100)
+        monkeypatch.setattr(raster_reading, "_MOST_PIXELS", 100 * 100)
         in_blocks = slide.read(0, 0, (500, 388), mpp)
     away = np.abs(at_once.astype(int) - in_blocks)
     assert away.mean() < 0.5  # OpenSlide interpolates where a block begins between two pixels
@@ -141,7 +142,7 @@ class Watched(ArraySource):
 
 @pytest.mark.parametrize("size", [1, 3, 64, 300])
 def test_no_read_asks_for_much_at_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slide_module, "_MOST_PIXELS", 64 * 64)
+    monkeypatch.setattr(raster_reading, "_MOST_PIXELS", 64 * 64)
     pixels = slides.gradient(1200, 1200)
     source = Watched(pixels)
     found = Slide(source, pixels, mpp=MPP).read(0, 0, size, MPP * 1200 / size)

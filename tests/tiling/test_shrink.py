@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from saccade.tiling.open import open_slide
 from saccade.tiling.resample import block_means
-from saccade.tiling.slide import Cut, Slide
+from saccade.tiling.slide import Slide
+from saccade.tiling.source import Cut
 from saccade.tiling.sources.direct import open_direct
 from saccade.tiling.sources.openslide import OpenSlideSource
 

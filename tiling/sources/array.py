@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from saccade.tiling.slide import RGB, Level, SlideInfo, Source
+from saccade.tiling.source import RGB, Level, SlideInfo, Source
 
 
 class ArraySource(Source):

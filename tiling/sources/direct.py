@@ -18,7 +18,7 @@ from tifffile import TiffFile, TiffPage
 from saccade.tiling.colour import to_rgb
 from saccade.tiling.counting import ReadCount
 from saccade.tiling.resample import block_means
-from saccade.tiling.slide import RGB, Cut, IntRect, Rect, Source, StoredTiles
+from saccade.tiling.source import RGB, Cut, IntRect, Rect, Source, StoredTiles
 from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.openslide import OpenSlideSource
 from saccade.tiling.sources.segmented_plane import SegmentedPlane

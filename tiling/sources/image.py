@@ -10,7 +10,7 @@ from PIL import Image
 
 from saccade.tiling.colour import over_white, to_rgb, to_uint8
 from saccade.tiling.errors import UnreadableSlideError
-from saccade.tiling.slide import RGB, Level, SlideInfo
+from saccade.tiling.source import RGB, Level, SlideInfo
 from saccade.tiling.sources.array import ArraySource
 
 MOST_PIXELS = 2**27  # 134 megapixels: 0.4 GB as RGB, twice that while it is decoded

@@ -21,7 +21,7 @@ from saccade.tiling.colour import to_rgb, to_uint8
 from saccade.tiling.counting import ReadCount, Tally
 from saccade.tiling.errors import SlideError, SlideNotFoundError, UnreadableSlideError
 from saccade.tiling.remote import Place, Stamp, Url
-from saccade.tiling.slide import RGB, Level, SlideInfo, Source
+from saccade.tiling.source import RGB, Level, SlideInfo, Source
 from saccade.tiling.sources.remote_zarr import RemoteStore
 from saccade.tiling.units import micrometres, recorded_mpp
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from saccade.tiling.counting import ReadCount, Tally
 from saccade.tiling.errors import UnreadableSlideError
-from saccade.tiling.slide import RGB, Level, SlideInfo, Source
+from saccade.tiling.source import RGB, Level, SlideInfo, Source
 from saccade.tiling.units import recorded_mpp
 
 _SIDES = ("width", "height")

@@ -14,7 +14,7 @@ from tifffile import TiffFile, TiffFrame, TiffPage
 from saccade.tiling.colour import to_rgb
 from saccade.tiling.errors import SlideError, UnreadableSlideError
 from saccade.tiling.remote import Stamp, Url
-from saccade.tiling.slide import RGB, Cut, IntRect, Rect
+from saccade.tiling.source import RGB, Cut, IntRect, Rect
 from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.openslide_rules import Images, images_of, stored_tiles
 from saccade.tiling.sources.remote_bytes import BlockFile, RemoteBytes

@@ -11,7 +11,7 @@ import numpy as np
 from tifffile import TiffFrame, TiffPage
 
 from saccade.tiling.colour import Samples
-from saccade.tiling.slide import RGB, Cut, IntRect, Rect
+from saccade.tiling.source import RGB, Cut, IntRect, Rect
 from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segment_decoder import SegmentDecoder
 from saccade.tiling.sources.segments import SegmentCache

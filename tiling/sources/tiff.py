@@ -16,16 +16,7 @@ from tifffile import TiffFile, TiffFileError, TiffPage
 from saccade.tiling.colour import Samples, over_white, to_rgb, to_uint8
 from saccade.tiling.counting import ReadCount
 from saccade.tiling.errors import SlideError, UnreadableSlideError
-from saccade.tiling.slide import (
-    RGB,
-    Cut,
-    IntRect,
-    Level,
-    Rect,
-    SlideInfo,
-    Source,
-    StoredTiles,
-)
+from saccade.tiling.source import RGB, Cut, IntRect, Level, Rect, SlideInfo, Source, StoredTiles
 from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segmented_plane import SegmentedPlane
 from saccade.tiling.sources.segments import SegmentCache, shared_order

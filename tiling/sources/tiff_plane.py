@@ -9,7 +9,7 @@ import numpy as np
 from tifffile import TiffFrame, TiffPage
 
 from saccade.tiling.colour import Samples
-from saccade.tiling.slide import Rect
+from saccade.tiling.source import Rect
 from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.segmented_plane import SegmentedPlane
 from saccade.tiling.sources.segments import SegmentCache
