@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import openslide
-from tifffile import TiffFile, TiffFileError
 
 from saccade.tiling.content import described, head_of, is_picture, is_tiff, is_zarr
 from saccade.tiling.errors import SlideNotFoundError, UnreadableSlideError
@@ -111,7 +110,7 @@ def _source_of_folder(path: Path, channels: tuple[int, ...] | None) -> Source:
 
 
 def _source_of_file(path: Path, head: bytes, channels: tuple[int, ...] | None) -> Source:
-    if is_tiff(head) and (channels is not None or _is_plain_ome(path)):
+    if is_tiff(head) and channels is not None:
         return TiffSource(path, channels)
     if channels is not None:
         raise ValueError(f"channels can be chosen in TIFF and OME-Zarr; this is {described(head)}.")
@@ -136,17 +135,6 @@ def _source_of_file(path: Path, head: bytes, channels: tuple[int, ...] | None) -
 
 def _without_path(error: openslide.OpenSlideError, path: Path) -> str:
     return " ".join(str(error).replace(str(path), path.name).split()).rstrip(".")
-
-
-def _is_plain_ome(path: Path) -> bool:
-    """Whether OpenSlide takes an OME-TIFF for any other tiled TIFF."""
-    if openslide.OpenSlide.detect_format(path) != "generic-tiff":
-        return False
-    try:
-        with TiffFile(path) as tif:
-            return bool(tif.is_ome)
-    except (TiffFileError, OSError, ValueError):
-        return False
 
 
 def _refuse_pointers(path: Path, refusal: str) -> None:

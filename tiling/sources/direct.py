@@ -13,7 +13,7 @@ from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import TiffFile, TiffPage
+from tifffile import TiffFile, TiffFileError, TiffPage
 
 from saccade.tiling.colour import to_rgb
 from saccade.tiling.counting import ReadCount
@@ -23,11 +23,13 @@ from saccade.tiling.sources.file_bytes import FileBytes
 from saccade.tiling.sources.openslide import OpenSlideSource
 from saccade.tiling.sources.segmented_plane import SegmentedPlane
 from saccade.tiling.sources.segments import SegmentCache, shared_order
+from saccade.tiling.sources.tiff import TiffSource
 
 MOST_APART = 2  # grey levels by which the pixels of two decoders may differ
 
 # Formats whose levels are plain TIFF images: tiles neither overlap nor lie on a larger canvas.
-_PLAIN_VENDORS = {"aperio", "generic-tiff"}
+_GENERIC = "generic-tiff"
+_PLAIN_VENDORS = {"aperio", _GENERIC}
 # Raw, LZW, JPEG, deflate (twice), Aperio's JPEG 2000 (YCbCr, RGB), JPEG 2000, zstd.
 _COMPRESSIONS = {1, 5, 7, 8, 32946, 33003, 33005, 34712, 50000}
 _WHOLE = 1e-6  # pixels
@@ -47,17 +49,18 @@ class DirectSource(Source):
     Args:
         path: the file.
         slow: the same file through OpenSlide.
+        tif: its index; read here, and not kept.
 
     Raises:
         OSError: if the file cannot be opened.
     """
 
-    def __init__(self, path: Path, slow: OpenSlideSource) -> None:
+    def __init__(self, path: Path, slow: OpenSlideSource, tif: TiffFile) -> None:
         self._path, self._slow = path, slow
         self._file, self._cache = FileBytes(path), SegmentCache()
         self._planes: dict[int, SegmentedPlane | None] = {}
         self._lock = Lock()
-        self._images = _images_of(path, slow, self._file, self._cache)
+        self._images = self._images_of(tif)
         self.info = slow.info
 
     def pitch_px(self, level: int) -> float:
@@ -166,6 +169,21 @@ class DirectSource(Source):
         needs = [plane.segments_under(rect, shrink=shrink) for rect in rects]
         return shared_order(self._cache, needs)
 
+    def _images_of(self, tif: TiffFile) -> dict[int, SegmentedPlane]:
+        """For each level the tiled image of its size, if there is one."""
+        sizes = {(level.width, level.height): i for i, level in enumerate(self._slow.info.levels)}
+        images: dict[int, SegmentedPlane] = {}
+        try:
+            for page in tif.pages:
+                assert isinstance(page, TiffPage)  # frames come only where they are asked for
+                level = sizes.get((page.imagewidth, page.imagelength))
+                if level is not None and level not in images and _is_plain(page):
+                    images[level] = SegmentedPlane(page, self._file, self._cache, strict=True)
+        # tifffile raises errors of any kind on what it does not understand; OpenSlide did.
+        except Exception as error:
+            logger.debug("%s: read through OpenSlide (%s)", self._path.name, error)
+        return images
+
     def associated_images(self) -> Mapping[str, RGB]:
         """Those of OpenSlide."""
         return self._slow.associated_images()
@@ -183,30 +201,24 @@ class DirectSource(Source):
 def open_direct(path: Path) -> Source:
     """Open what OpenSlide opens; decode its tiles here where that shows the same pixels.
 
+    An OME-TIFF that OpenSlide takes for any other tiled TIFF is read by our own reader.
+
     Raises:
         openslide.OpenSlideError: if OpenSlide refuses the file.
+        UnreadableSlideError: if it is a damaged OME-TIFF.
     """
     slow = OpenSlideSource(path)
-    return DirectSource(path, slow) if slow.info.vendor in _PLAIN_VENDORS else slow
-
-
-def _images_of(
-    path: Path, slow: OpenSlideSource, file: FileBytes, cache: SegmentCache
-) -> dict[int, SegmentedPlane]:
-    """For each level the tiled image of its size, if there is one."""
-    sizes = {(level.width, level.height): i for i, level in enumerate(slow.info.levels)}
-    images: dict[int, SegmentedPlane] = {}
+    if slow.info.vendor not in _PLAIN_VENDORS:
+        return slow
     try:
         with TiffFile(path) as tif:
-            for page in tif.pages:
-                assert isinstance(page, TiffPage)  # frames come only where they are asked for
-                level = sizes.get((page.imagewidth, page.imagelength))
-                if level is not None and _is_plain(page):
-                    images.setdefault(level, SegmentedPlane(page, file, cache, strict=True))
-    # tifffile raises errors of any kind on what it does not understand; OpenSlide did.
-    except Exception as error:
+            if not (tif.is_ome and slow.info.vendor == _GENERIC):
+                return DirectSource(path, slow, tif)
+    except TiffFileError as error:
         logger.debug("%s: read through OpenSlide (%s)", path.name, error)
-    return images
+        return slow
+    slow.close()
+    return TiffSource(path)
 
 
 def _is_plain(page: TiffPage) -> bool:

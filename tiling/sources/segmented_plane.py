@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from math import ceil, floor
 
@@ -79,11 +80,15 @@ class SegmentedPlane:
         self._offsets, self._counts = page.dataoffsets, page.databytecounts
         self._id = page.offset
         self._file, self._cache = file, cache
-        self.is_sparse = 0 in self._offsets or 0 in self._counts
         self.shrinks = self._decoder.shrinks if self._planes == 1 else (1,)
         self._grids = {n: _Grid(self.tile_px[0] // n, self.tile_px[1] // n) for n in self.shrinks}
         self.is_rgb = self._decoder.samples == 3 and self._decoder.dtype == np.uint8
         self.is_rgb = self.is_rgb and self._planes == 1 and key.photometric in (2, 6)
+
+    @cached_property
+    def is_sparse(self) -> bool:
+        """Whether nothing is stored for some segment."""
+        return 0 in self._offsets or 0 in self._counts
 
     def has_jpeg(self) -> bool:
         """Whether segments are JPEG streams of three 8-bit samples, decoded alike by everybody."""
