@@ -44,7 +44,8 @@ class ViewConfig:
     Attributes:
         mpp: micrometres per pixel of the view. Choose it by what attention needs to see: cost
             grows with the area of the view, not with the slide's resolution.
-        min_tissue: share of a place that must be tissue for it to be looked at.
+        min_tissue: share of a place that must be tissue for it to be looked at; 0 to look
+            everywhere, as photographs and satellite scenes want it.
     """
 
     mpp: float = 16.0
@@ -53,7 +54,7 @@ class ViewConfig:
     def __post_init__(self) -> None:
         _positive("view.mpp", self.mpp)
         _require(
-            0 < self.min_tissue <= 1, f"view.min_tissue must be in (0, 1], got {self.min_tissue}."
+            0 <= self.min_tissue <= 1, f"view.min_tissue must be in [0, 1], got {self.min_tissue}."
         )
 
 

@@ -50,6 +50,8 @@ def test_a_slide_without_tissue_is_refused_with_a_way_out(tmp_path: Path) -> Non
 
     with pytest.raises(NoTissueError, match=r"glass: no tissue .* lower view.min_tissue"):
         glance_at(pyramid, ViewConfig(), stride=1, name="glass")
+    everywhere = glance_at(pyramid, parse_config("view: {min_tissue: 0}").view, stride=1, name="")
+    assert everywhere.valid.all()
 
 
 def test_settings_of_the_view_count(pyramid: Pyramid) -> None:
