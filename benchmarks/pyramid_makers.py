@@ -272,6 +272,9 @@ def thumbnail_of(out: Path, side: int) -> RGB:
             return np.asarray(page.aspage().asarray()[..., :3])
     import zarr
 
+    from saccade.tiling import jpeg_codec
+
+    jpeg_codec.register()  # other programs have it from the package imagecodecs-zarr
     for _, array in zarr.open_group(out, mode="r").members(max_depth=None):
         if isinstance(array, zarr.Array) and array.ndim == 3 and array.shape.count(side) == 2:
             pixels = np.asarray(array[:])

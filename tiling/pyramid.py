@@ -94,7 +94,7 @@ def build_pyramid(
         group, shapes = zarr.open_group(folder), [level.shape for level in levels]
         images = [create_image(group, i, shape, cut) for i, shape in enumerate(shapes)]
         arrays = [ShardedArray(image) for image in images]
-        run_pass(blocks, shapes, arrays, workers=workers, tick=tick)
+        run_pass(blocks, shapes, arrays, cut.codec, workers=workers, tick=tick)
         facts = _write_tissue(folder, slide, levels, images, cut, settings)
         _write_attributes(folder, slide, levels, cut, settings, facts)
         tick()

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Protocol
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.tiling.area import halve
-from saccade.tiling.pyramid_levels import ZSTD_LEVEL, Shape
+from saccade.tiling.chunk_codec import ChunkCodec
+from saccade.tiling.pyramid_levels import Shape
 from saccade.tiling.shards import Place, ShardedArray
 from saccade.tiling.threads import in_turn
 
@@ -79,10 +79,13 @@ class Climber:
     Args:
         shapes: (rows, cols) of each level.
         arrays: where their chunks go.
+        codec: of what is encoded here.
     """
 
-    def __init__(self, shapes: Sequence[Shape], arrays: Sequence[ShardedArray]) -> None:
-        self._shapes, self._arrays = shapes, arrays
+    def __init__(
+        self, shapes: Sequence[Shape], arrays: Sequence[ShardedArray], codec: ChunkCodec
+    ) -> None:
+        self._shapes, self._arrays, self._codec = shapes, arrays, codec
         self._waiting: dict[tuple[int, int, int], tuple[Planes, int]] = {}
 
     def climb(self, found: Found) -> Found:
@@ -121,7 +124,7 @@ class Climber:
         for row, col in product(range(0, rows, high), range(0, cols, wide)):
             place = (piece.corner[0] + row) // high, (piece.corner[1] + col) // wide
             for i, plane in enumerate(piece.pixels[:, row : row + high, col : col + wide]):
-                yield Chunk(piece.level, (i, *place), encoded(plane, (high, wide)))
+                yield Chunk(piece.level, (i, *place), self._codec.encoded(plane, (high, wide)))
 
     def _joined(self, piece: Piece) -> Piece | None:
         """The whole chunk that a piece completes."""
@@ -144,27 +147,17 @@ class Climber:
         return Piece(piece.level, (top, left), pixels)
 
 
-def encoded(plane: NDArray[np.uint8], chunk: Shape) -> bytes | None:
-    """(rows, cols) as a chunk, filled up with zeros; None if it is nothing but zeros."""
-    if not plane[0, 0] and not plane.any():  # the first pixel mostly says enough
-        return None
-    if plane.shape != chunk:
-        whole = np.zeros(chunk, np.uint8)
-        whole[: plane.shape[0], : plane.shape[1]] = plane
-        plane = whole
-    return bytes(imagecodecs.zstd_encode(plane.tobytes(), level=ZSTD_LEVEL))
-
-
 def run_pass(
     blocks: Blocks,
     shapes: Sequence[Shape],
     arrays: Sequence[ShardedArray],
+    codec: ChunkCodec,
     *,
     workers: int,
     tick: Callable[[], None],
 ) -> None:
     """Read every block once, and write every level; `tick` after each block, in this thread."""
-    climber = Climber(shapes, arrays)
+    climber = Climber(shapes, arrays, codec)
     windows = windows_in_z_order(blocks.shape, blocks.block)
     work = in_turn(lambda window: climber.climb(blocks.read(window)), windows, workers)
     for found in work:

@@ -12,8 +12,8 @@ import zarr
 from numpy.typing import NDArray
 
 from saccade.tiling.area import area_mean, halve_fraction, nearest
+from saccade.tiling.chunk_codec import ZSTD
 from saccade.tiling.pyramid_levels import PyramidLevel, Shape
-from saccade.tiling.pyramid_pass import encoded
 from saccade.tiling.shards import ShardedArray
 from saccade.tiling.tissue import TissueSettings, tissue_mask
 
@@ -53,7 +53,7 @@ def write_masks(arrays: Sequence[ShardedArray], mask: Mask, at: int) -> None:
 def _write(array: ShardedArray, mask: Mask, doublings: int) -> None:
     """Write a mask in pixels that are repeated so many times over; most chunks are all alike."""
     (rows, cols), (high, wide) = array.shape, array.chunk
-    ones = encoded(np.ones((high, wide), np.uint8), (high, wide))
+    ones = ZSTD.encoded(np.ones((high, wide), np.uint8), (high, wide))
     for row, col in product(range(-(-rows // high)), range(-(-cols // wide))):
         top, left = row * high, col * wide
         size = min(high, rows - top), min(wide, cols - left)
@@ -64,7 +64,8 @@ def _write(array: ShardedArray, mask: Mask, doublings: int) -> None:
             array.put((row, col), None)
         else:
             array.put(
-                (row, col), encoded(_repeated(part, (top, left), size, doublings), (high, wide))
+                (row, col),
+                ZSTD.encoded(_repeated(part, (top, left), size, doublings), (high, wide)),
             )
 
 
