@@ -134,8 +134,15 @@ def glass_colour(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     near = max(brightest - 25, 0)
     mode = near + int(green[near:].argmax())
     like_mode = np.abs(pixels[:, 1].astype(np.int16) - mode) <= 3
-    colour: NDArray[np.float32] = np.median(pixels[like_mode], axis=0).astype(np.float32)
-    return colour
+    return _medians(pixels[like_mode])
+
+
+def _medians(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Median of each column of (n, 3), by counting: `np.median` takes many times as long."""
+    middle = (len(pixels) - 1) // 2, len(pixels) // 2
+    counts = (np.bincount(column, minlength=256).cumsum() for column in pixels.T)
+    both = [np.searchsorted(count, middle, side="right") for count in counts]
+    return np.mean(both, axis=1, dtype=np.float32)
 
 
 def _stain(rgb: NDArray[np.uint8], mpp: float, settings: TissueSettings) -> NDArray[np.bool_]:
