@@ -142,7 +142,8 @@ def _medians(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     middle = (len(pixels) - 1) // 2, len(pixels) // 2
     counts = (np.bincount(column, minlength=256).cumsum() for column in pixels.T)
     both = [np.searchsorted(count, middle, side="right") for count in counts]
-    return np.mean(both, axis=1, dtype=np.float32)
+    medians: NDArray[np.float32] = np.mean(both, axis=1, dtype=np.float32)
+    return medians
 
 
 def _stain(rgb: NDArray[np.uint8], mpp: float, settings: TissueSettings) -> NDArray[np.bool_]:
