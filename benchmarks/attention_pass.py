@@ -6,9 +6,9 @@
 The slide is drawn, see `slides_made.py`: 1.6 gigapixels at 0.5 um/px, with levels of 1/4 and 1/16;
 `--flat` leaves these out, and then all of the slide is decoded for the view, by everybody. The
 view is the whole slide at 16 um/px, from the coarsest level that serves; the tiles, 256 px at level
-0 on the grid of the slide, lie over tissue and are the same for all. Each pass runs in a fresh process,
-after a small pass over another slide, so that imports and first use are not counted; what they
-cost stands in a column of its own.
+0 on the grid of the slide, lie over tissue and are the same for all. Each pass runs in a fresh
+process, after a small pass over another slide, so that imports and first use are not counted; what
+they cost stands in a column of its own.
 """
 
 from __future__ import annotations
