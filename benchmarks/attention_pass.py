@@ -3,12 +3,11 @@
     python benchmarks/attention_pass.py --slides DIR
     python benchmarks/attention_pass.py --quick
 
-The slide is drawn, see `slides_made.py`: 1.6 gigapixels at 0.5 um/px, with levels of 1/4 and 1/16;
-`--flat` leaves these out, and then all of the slide is decoded for the view, by everybody. The
-view is the whole slide at 16 um/px, from the coarsest level that serves; the tiles, 256 px at level
-0 on the grid of the slide, lie over tissue and are the same for all. Each pass runs in a fresh
-process, after a small pass over another slide, so that imports and first use are not counted; what
-they cost stands in a column of its own.
+The slide is drawn, see `slides_made.py`: 1.6 gigapixels at 0.5 um/px, with levels of 1/4 and 1/16.
+The view is the whole slide at 16 um/px, from the coarse level; the tiles, 256 px at level 0 on the
+grid of the slide, lie over tissue and are the same for all. Each pass runs in a fresh process,
+after a small pass over another slide, so that imports and first use are not counted; what they
+cost stands in a column of its own.
 """
 
 from __future__ import annotations
@@ -102,7 +101,6 @@ def main() -> None:
     )
     parser.add_argument("--slides", type=Path, help="folder to keep the slides in")
     parser.add_argument("--size", type=int, default=40960, help="pixels a side of the slide")
-    parser.add_argument("--flat", action="store_true", help="a slide without coarse levels")
     parser.add_argument("--tiles", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--readers", choices=OPENED, nargs="+", default=list(READERS))
@@ -122,7 +120,7 @@ def main() -> None:
         options.readers.insert(0, "openslide")
     with slides_folder(options.slides) as folder, slides_folder(None) as pixels:
         small, path = (
-            slide_made(folder, SlideKind(size, MPP, pyramidal=not options.flat))
+            slide_made(folder, SlideKind(size, MPP, pyramidal=True))
             for size in (_SMALL, options.size)
         )
         measure.heading(PACKAGES)
