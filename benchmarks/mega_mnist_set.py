@@ -12,8 +12,8 @@ slides lie `slides.csv` and `run.yaml`.
 Two sets were published under the name: in the original (Katharopoulos and Fleuret, ICML 2019) noise
 lies over the digits and can hide them; `--digits-on-top` draws them over the noise. Randomness is
 numpy's new kind, so that images are alike in kind with the published ones, not in every bit. Their
-noise is thinner: of the image 0.18 % is not black, of the published one 0.26 %, for a reason not yet
-found; of the overview 1.34 % and 1.29 %. The set without noise does not depend on it.
+noise is thinner: of the image 0.18 % is not black, of the published one 0.26 %, for a reason not
+yet found; of the overview 1.34 % and 1.29 %. The set without noise does not depend on it.
 """
 
 from __future__ import annotations
