@@ -280,8 +280,11 @@ class Slide:
         Raises:
             MissingMppError: if the slide's own mpp is not known.
         """
-        raster, scale = self.raster_for(mpp), self.downsample_for(mpp)
-        if snap == "none" or not raster.downsample.is_integer():
+        scale = self.downsample_for(mpp)
+        if snap == "none":
+            return None  # without a look at the level, which is compared with OpenSlide's
+        raster = self.raster_for(mpp)
+        if not raster.downsample.is_integer():
             return None
         pixel = int(raster.downsample)
         side = size_px * scale[0], size_px * scale[1]

@@ -104,7 +104,7 @@ class SegmentedPlane:
 
     def jpegs(self, places: Sequence[tuple[int, int]]) -> list[bytes | None]:
         """Segments as streams of their own; None for what is left out, cut short or smaller."""
-        indices = [row * self._across + col for row, col in places]
+        indices = [self._index(row, col) for row, col in places]
         return [
             self._decoder.jpeg_of_full_size(data) if data and len(data) >= self._counts[i] else None
             for i, data in zip(indices, self._stored(indices), strict=True)
@@ -145,7 +145,7 @@ class SegmentedPlane:
         for number, cut in enumerate(cuts):
             height, width, _ = cut.out.shape
             for row, col in self._grids[shrink].places((cut.x, cut.y, width, height)):
-                wants.setdefault(row * self._across + col, []).append(number)
+                wants.setdefault(self._index(row, col), []).append(number)
         indices = sorted(wants, key=self._offsets.__getitem__)
         missed = in_parts(
             lambda part: self._scatter(part, wants, cuts, shrink), indices, workers, least=_BATCH
@@ -192,7 +192,7 @@ class SegmentedPlane:
         right, bottom = min(ceil(x + width), limits[0]), min(ceil(y + height), limits[1])
         left, top = max(floor(x), 0), max(floor(y), 0)
         return [
-            (self._id, shrink, (plane * self._down + row) * self._across + col)
+            (self._id, shrink, self._index(row, col, plane))
             for plane in range(self._planes)
             for row, col in self._grids[shrink].places((left, top, right - left, bottom - top))
         ]
@@ -214,7 +214,7 @@ class SegmentedPlane:
         size = min(width, most_px), min(height, most_px)
         return left + (width - size[0]) // 2, top + (height - size[1]) // 2, *size
 
-    def _index(self, row: int, col: int, plane: int) -> int:
+    def _index(self, row: int, col: int, plane: int = 0) -> int:
         return (plane * self._down + row) * self._across + col
 
     def _fetched(
