@@ -36,7 +36,7 @@ import measure
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from readers import OPENED, PACKAGES, Corners, has_workers, opened
+from readers import OPENED, PACKAGES, Corners, opened
 from slides_made import SIDE, SlideKind, described, slide_made, slides_folder, tissue_corners
 
 
@@ -294,8 +294,6 @@ def main() -> None:
         print(f"\n{described(path)}. {options.tiles} tiles, rounds: {options.rounds}.")
         if options.many:
             sys.exit(0 if many(path, options) else "Saccade keeps memory or files.")
-        if max(options.threads) > 1 and not has_workers():
-            print("\nThis Saccade reads a call in one thread: a handle a thread instead.")
         for threads in options.threads:
             for batch in options.batch:
                 if threads <= batch:  # one tile is nothing to share

@@ -6,7 +6,6 @@ Packages are imported where a reader is opened, so that any of them may be missi
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,23 +35,16 @@ class Saccade:
     def __init__(self, path: Path, workers: int = 1) -> None:
         from saccade.tiling import open_slide
 
-        self.slide = open_slide(path)
-        self.options: dict[str, Any] = {"workers": workers} if has_workers() else {}
+        self.slide, self.workers = open_slide(path), workers
 
     def tiles(self, corners: Corners, factor: int) -> RGB:
-        return self.slide.read_tiles(corners, SIDE, self.slide.mpp[0] * factor, **self.options)
+        mpp = self.slide.mpp[0] * factor
+        return self.slide.read_tiles(corners, SIDE, mpp, workers=self.workers)
 
     def view(self, factor: int) -> RGB:
         width, height = self.slide.size_l0
         size = width // factor, height // factor
         return self.slide.read(0, 0, size, self.slide.mpp[0] * factor)
-
-
-def has_workers() -> bool:
-    """Whether Saccade reads the tiles of a call in several threads."""
-    from saccade.tiling import Slide
-
-    return "workers" in inspect.signature(Slide.read_tiles).parameters
 
 
 class ByRegion:
@@ -214,7 +206,7 @@ def opened(name: str, path: Path, threads: int = 1) -> Reader:
     """Open a slide with the reader of that name, for so many threads."""
     if threads == 1:
         return OPENED[name](path)
-    if name == "saccade" and has_workers():
+    if name == "saccade":
         return Saccade(path, threads)
     return InThreads(OPENED[name], path, threads)
 
