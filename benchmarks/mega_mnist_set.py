@@ -39,8 +39,8 @@ Image = NDArray[np.float32]
 SIDE, CLASSES = 28, 10
 _ALIKE, _OTHERS, _NOISE, _PATTERNS = 3, 2, 50, 50
 _TILE = 128
-# The published script watches the test images while it trains, so they are of split `val`. Nothing may
-# be chosen by them: what counts is the last epoch, or the whole curve.
+# The published script watches the test images while it trains, so they are of split `val`. Nothing
+# may be chosen by them: what counts is the last epoch, or the whole curve.
 _PARTS = {"train": ("train", "train"), "t10k": ("test", "val")}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from saccade.models.initialise import glorot_uniform
 from saccade.models.pixels import Numbers, Standardise, Tiles, typical_pixels
+from saccade.models.strongest_response import StrongestResponse
 
 
 class Encoder(nn.Module):
@@ -54,14 +55,6 @@ class Encoder(nn.Module):
         return features
 
 
-class GlobalMax(nn.Module):
-    """The strongest response of each channel, wherever it is."""
-
-    def forward(self, x: Float[Tensor, "n channels rows cols"]) -> Float[Tensor, "n channels"]:
-        """Return the maximum over rows and columns."""
-        return x.amax(dim=(2, 3))
-
-
 class MeanAndMax(nn.Module):
     """Mean and strongest response of each channel, side by side."""
 
@@ -79,10 +72,8 @@ def paper_encoder(*, in_channels: int = 3) -> Encoder:
     Pixels enter as they are, in [0, 1]; tiles must be at least 13 px a side. The paper then scales
     features to length one; `AttentionSampling` does that.
     """
-    layers: list[nn.Module] = [nn.Conv2d(in_channels, 32, 7), nn.ReLU()]
-    for _ in range(3):
-        layers += [nn.Conv2d(32, 32, 3), nn.ReLU()]
-    trunk = nn.Sequential(*layers, GlobalMax())
+    further = (nn.Conv2d(32, 32, 3) for _ in range(3))
+    trunk = StrongestResponse([nn.Conv2d(in_channels, 32, 7), *further])
     glorot_uniform(trunk)
     return Encoder(trunk, features=32, mean=(0.0,) * in_channels, std=(1.0,) * in_channels)
 

@@ -1,0 +1,171 @@
+"""Megapixel MNIST, trained by `saccade train` with one estimator of the gradient or another.
+
+    python benchmarks/mega_mnist.py train --set DIR --out DIR --estimator published --seed 1
+    python benchmarks/mega_mnist.py table DIR [DIR ...]
+
+`train` is the command of that name on a folder of `mega_mnist_set.py`, with its `run.yaml` and what
+`--set-key` changes of it; a run that was stopped goes on. Estimators:
+
+* saccade: without replacement, unbiased towards features and attention;
+* replacement: with replacement;
+* published: without replacement, with the gradient towards the attention of the published
+  implementation, which is biased (`estimators.py` says by how much).
+
+Only what is drawn and weighed is exchanged; reading, networks, optimiser and files are Saccade's in
+all three. `table` prints the error on the test images by epoch, and the epochs to 50 % and to 10 %.
+Nothing is chosen by the test images: every figure is of the last weights of an epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import measure
+import torch
+import yaml
+from jaxtyping import Float
+from torch import Tensor
+
+from saccade.cli.tables import epoch_line
+from saccade.models import attention_sampling
+from saccade.models.attention_sampling import (
+    draw_places_with_replacement,
+    sampling_weights_with_replacement,
+)
+from saccade.pipeline import look
+from saccade.pipeline.sheet import read_sheet
+from saccade.pipeline.train import train
+from saccade.pipeline.yaml_config import parse_config
+
+ESTIMATORS = ("saccade", "replacement", "published")
+
+
+def published_weights(
+    log_probs: Float[Tensor, "images k"], log_proposal: Float[Tensor, "images k"] | None = None
+) -> Float[Tensor, "images k"]:
+    """The weights that Saccade uses, with the published gradient towards the attention.
+
+    That gradient is linear in the features, so it is one of the weights: weight j has
+    `mine[j, k]` as its derivative by the attention of draw k.
+    """
+    if log_proposal is not None:
+        raise ValueError("the published estimator draws from the attention itself.")
+    a = log_probs.exp()
+    n = a.shape[1]
+    undrawn = 1 - (a.cumsum(1) - a)
+    earlier = torch.ones(n, n, dtype=a.dtype).triu(1)  # [j, k]: j was drawn before k
+    seen = a[:, :, None] * earlier + torch.diag_embed(undrawn)
+    count = torch.diag(torch.arange(n, dtype=a.dtype))
+    mine = (seen * (undrawn / a)[:, None] + earlier - count).detach() / n
+    weights = attention_sampling.sampling_weights(log_probs.detach())
+    return weights + torch.einsum("ijk,ik->ij", mine, a - a.detach())
+
+
+def use(estimator: str) -> None:
+    """Exchange what is drawn and how it is weighed, for this process."""
+    if estimator == "replacement":
+        look.draw_places = _drawn_again
+        attention_sampling.AttentionSampling.weigh.__globals__["sampling_weights"] = (
+            sampling_weights_with_replacement
+        )
+    if estimator == "published":
+        own = attention_sampling.sampling_weights
+        attention_sampling.AttentionSampling.weigh.__globals__["sampling_weights"] = (
+            published_weights
+        )
+        published_weights.__globals__["attention_sampling"] = _Kept(own)
+
+
+class _Kept:
+    """Stands for the module whose function was exchanged."""
+
+    def __init__(self, sampling_weights: Any) -> None:
+        self.sampling_weights = sampling_weights
+
+
+def _drawn_again(
+    log_proposal: Tensor, k: int, *, generator: torch.Generator | None = None
+) -> Tensor:
+    return draw_places_with_replacement(log_proposal, k, generator=generator)
+
+
+def _changed(text: str, changes: Sequence[str], seed: int) -> str:
+    settings = yaml.safe_load(text)
+    for change in [*changes, f"training.seed={seed}"]:
+        key, _, value = change.partition("=")
+        section, _, name = key.partition(".")
+        settings[section][name] = yaml.safe_load(value)
+    return yaml.safe_dump(settings)
+
+
+def run(options: argparse.Namespace) -> None:
+    use(options.estimator)
+    text = (options.set / "run.yaml").read_text()
+    config = parse_config(_changed(text, options.set_key, options.seed))
+    rows = read_sheet(options.set / "slides.csv")
+    chosen = [row for row in rows if row.split == "train"][: options.train]
+    chosen += [row for row in rows if row.split == "val"][: options.test]
+    train(
+        config, chosen, options.out, pyramids=options.set / "pyramids",
+        report=lambda line: print(epoch_line(line, config.training.epochs), flush=True),
+    )  # fmt: skip
+
+
+def errors_of(run: Path) -> list[float]:
+    """Error on the test images after each epoch."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [1 - json.loads(line)["val"]["accuracy"] for line in lines]
+
+
+def _epochs_to(errors: Sequence[float], wanted: float) -> str:
+    reached = [epoch for epoch, error in enumerate(errors, start=1) if error <= wanted]
+    return f"{reached[0]}" if reached else f"> {len(errors)}"
+
+
+def table(folders: Sequence[Path]) -> None:
+    """A row a run: error by epoch, and when it fell below marks."""
+    rows = []
+    for folder in folders:
+        errors = errors_of(folder)
+        shown = [f"{errors[i]:.2f}" for i in _some(len(errors))]
+        marks = [_epochs_to(errors, mark) for mark in (0.5, 0.2, 0.1)]
+        rows.append([folder.name, f"{len(errors)}", " ".join(shown), f"{median(errors[-3:]):.3f}", *marks])
+    columns = ["run", "epochs", "error by epoch", "last three, median", "to 50 %", "to 20 %", "to 10 %"]
+    measure.table("Error on the test images", columns, rows)
+
+
+def _some(count: int, most: int = 12) -> list[int]:
+    """At most so many epochs, evenly chosen, the last among them."""
+    step = -(-count // most)
+    return list(range(count - 1, -1, -step))[::-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("train")
+    training.add_argument("--set", type=Path, required=True, help="folder of mega_mnist_set.py")
+    training.add_argument("--out", type=Path, required=True)
+    training.add_argument("--estimator", choices=ESTIMATORS, default="saccade")
+    training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--train", type=int, default=None, help="images; all of them if absent")
+    training.add_argument("--test", type=int, default=None, help="images; all of them if absent")
+    training.add_argument("--set-key", nargs="*", default=[], metavar="SECTION.KEY=VALUE")
+    tables = commands.add_parser("table")
+    tables.add_argument("runs", type=Path, nargs="+")
+    options = parser.parse_args()
+    if options.command == "train":
+        run(options)
+    else:
+        table(options.runs)
+
+
+if __name__ == "__main__":
+    main()
