@@ -118,6 +118,31 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """Random changes of the training slides; view and tiles of a slide are changed alike.
+
+    Attributes:
+        turn: whether a slide is shown in any of the eight symmetries of the square.
+        stain: how much stronger or weaker each stain of H&E may be: the standard deviation of the
+            log of its factor. 0 for slides without stains, such as photographs.
+        colour: the same of brightness and of saturation.
+        tile_stain: as `stain`, drawn for each tile by itself, on top.
+    """
+
+    turn: bool = True
+    stain: float = 0.2
+    colour: float = 0.05
+    tile_stain: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("stain", "colour", "tile_stain"):
+            _require(
+                0 <= getattr(self, name) <= 1,
+                f"augment.{name} must be in [0, 1], got {getattr(self, name)}.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """How the model is fitted.
 
@@ -132,7 +157,6 @@ class TrainingConfig:
         class_weights: `balanced` counts each class equally, `none` each slide.
         entropy: strength of the regulariser that keeps attention from collapsing early.
         early_stopping: epochs without a better validation loss before training ends; 0 for never.
-        augment: whether tiles are flipped, turned and restained at random.
         seed: of initialisation, order and draws.
         workers: threads that read tiles.
         read_ahead: batches whose tiles are read while others are computed. Their places are drawn
@@ -149,7 +173,6 @@ class TrainingConfig:
     class_weights: Literal["balanced", "none"] = "balanced"
     entropy: float = 1e-4
     early_stopping: int = 0
-    augment: bool = True
     seed: int = 0
     workers: int = 2
     read_ahead: int = 0
@@ -177,4 +200,5 @@ class RunConfig:
     view: ViewConfig = field(default_factory=ViewConfig)
     tiles: TilesConfig = field(default_factory=TilesConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

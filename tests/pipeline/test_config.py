@@ -31,10 +31,11 @@ def test_numbers_are_read_as_people_write_them() -> None:
     ("text", "message"),
     [
         ("tiles:\n  sise_px: 3", "run.yaml, line 2: unknown key tiles.sise_px; known here: "),
-        ("tyles: {}", "line 1: unknown key tyles; known here: model, pyramid, "),
+        ("tyles: {}", "line 1: unknown key tyles; known here: augment, model, "),
         ("tiles:\n  size_px: big", "line 2: tiles.size_px must be a whole number, found 'big'"),
         ("tiles: {size_px: 64.0}", "tiles.size_px must be a whole number, found 64.0"),
-        ("training: {augment: 1}", "training.augment must be true or false, found 1"),
+        ("augment: {turn: 1}", "augment.turn must be true or false, found 1"),
+        ("augment: {stain: 1.5}", "augment.stain must be in [0, 1], got 1.5"),
         ("training: {schedule: step}", "must be one of cosine, constant, found 'step'"),
         ("tiles: {snap: grid}", "tiles.snap must be one of none, pixel, tile, found 'grid'"),
         ("training: {read_ahead: -1}", "training.read_ahead must be finite and not negative"),
