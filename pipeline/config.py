@@ -152,7 +152,10 @@ class TrainingConfig:
         learning_rate: of AdamW, at its highest.
         schedule: `cosine` falls to zero over the run, `constant` stays.
         warmup_epochs: over which the rate rises from zero.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW; norms and biases do not decay.
+        finetune: what of the encoder learns: `all`, its `last_block`, or nothing if `frozen`.
+        layer_decay: by how much slower each layer of the encoder learns than the one after it; 1
+            for alike.
         clip_norm: bound on the global norm of the gradient; 0 for none.
         class_weights: `balanced` counts each class equally, `none` each slide.
         entropy: strength of the regulariser that keeps attention from collapsing early.
@@ -169,6 +172,8 @@ class TrainingConfig:
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: int = 0
     weight_decay: float = 0.01
+    finetune: Literal["all", "last_block", "frozen"] = "all"
+    layer_decay: float = 1.0
     clip_norm: float = 1.0
     class_weights: Literal["balanced", "none"] = "balanced"
     entropy: float = 1e-4
@@ -184,6 +189,10 @@ class TrainingConfig:
                 f"training.{name} must be at least 1, got {getattr(self, name)}.",
             )
         _positive("training.learning_rate", self.learning_rate)
+        _require(
+            0 < self.layer_decay <= 1,
+            f"training.layer_decay must be in (0, 1], got {self.layer_decay}.",
+        )
         names = ("warmup_epochs", "weight_decay", "clip_norm", "entropy", "early_stopping")
         for name in (*names, "read_ahead"):
             _require(

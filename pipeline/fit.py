@@ -117,7 +117,7 @@ def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[s
 def _step(bench: Bench, loss: Tensor, rate: float, epoch: int) -> float:
     """Follow the gradient once, at a learning rate; return the loss."""
     for group in bench.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["lr_scale"]
     bench.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     bound = bench.config.training.clip_norm or math.inf
