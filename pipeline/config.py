@@ -202,6 +202,28 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitsConfig:
+    """Cross-validation.
+
+    Attributes:
+        folds: parts that the slides are dealt into; each is held out once, chooses the epoch once,
+            and is fitted to otherwise. 0 to train once, by the splits of the sheet.
+        seed: of the deal.
+    """
+
+    folds: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.folds == 0 or self.folds >= 3,
+            "splits.folds must be 0, or at least 3: one part is held out, one chooses the epoch, "
+            f"the others are fitted to; got {self.folds}.",
+        )
+        _require(self.seed >= 0, f"splits.seed must not be negative, got {self.seed}.")
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """Everything that a training run can be told."""
 
@@ -210,4 +232,5 @@ class RunConfig:
     tiles: TilesConfig = field(default_factory=TilesConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    splits: SplitsConfig = field(default_factory=SplitsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -40,6 +40,8 @@ def test_numbers_are_read_as_people_write_them() -> None:
         ("tiles: {snap: grid}", "tiles.snap must be one of none, pixel, tile, found 'grid'"),
         ("training: {finetune: head}", "must be one of all, last_block, frozen, found 'head'"),
         ("training: {layer_decay: 0}", "training.layer_decay must be in (0, 1], got 0"),
+        ("splits: {folds: 2}", "splits.folds must be 0, or at least 3: one part is held out"),
+        ("splits: {seed: -1}", "splits.seed must not be negative"),
         ("training: {read_ahead: -1}", "training.read_ahead must be finite and not negative"),
         ("tiles:\n\n  per_slide: 0", "line 3: tiles.per_slide must be at least 1, got 0"),
         ("view: {mpp: -1}", "view.mpp must be positive"),
