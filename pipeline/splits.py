@@ -49,8 +49,7 @@ def deal(rows: Sequence[SheetRow], folds: int, *, seed: int = 0) -> dict[str, in
     Raises:
         SheetError: if a class has fewer patients than there are folds.
     """
-    # By name, as the deal would otherwise hang on the order of the rows.
-    dealt = sorted(_dealt(rows), key=lambda row: row.slide)
+    dealt = _dealt(rows)
     classes = strata([row.label for row in dealt])
     _check_patients(dealt, classes, folds)
     kfold = StratifiedGroupKFold(folds, shuffle=True, random_state=seed_for("folds", seed) % 2**32)
