@@ -228,7 +228,8 @@ view: {{mpp: {mpp!r}, min_tissue: 0}}
 tiles: {{per_slide: {tiles}, size_px: 50, mpp: 1.0, snap: none}}
 model: {{attention: paper, encoder: paper, smooth: 1e-5, unit_features: true, density_gain: 0}}
 training: {{epochs: 50, batch: 16, learning_rate: 1e-3, schedule: constant, weight_decay: 0,
-  clip_norm: 1.0, class_weights: none, entropy: 1e-4, augment: false}}
+  clip_norm: 1.0, class_weights: none, entropy: 1e-4}}
+augment: {{turn: false, stain: 0, colour: 0, tile_stain: 0}}
 """
 
 

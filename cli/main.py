@@ -10,7 +10,7 @@ import math
 import os
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,6 +58,9 @@ TilesOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of the draw of tiles.")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that read.")]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Start anew if --out holds other folds or settings.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do it again even if it is done.")]
 
 
@@ -160,34 +163,75 @@ def train(
             help="Folder that holds `<slide>/pyramid.zarr`; missing ones are built there."
         ),
     ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option("--fold", help="Train this fold only, from 0; all in turn if absent."),
+    ] = None,
     device: DeviceOption = "auto",
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Start anew if other settings were trained in --out.")
-    ] = False,
+    replace: ReplaceOption = False,
 ) -> None:
-    """Train attention and features from one label a slide; goes on where a killed run stopped."""
-    from saccade.cli.tables import epoch_line, failure_table
+    """Train attention and features from one label a slide; goes on where a killed run stopped.
+
+    With `splits.folds` in the settings: a model for each fold, and how good they are together.
+    """
+    from saccade.cli.tables import cross_validation_lines, epoch_line, failure_table
+    from saccade.pipeline.cross_validation import cross_validate
     from saccade.pipeline.device import choose_device
     from saccade.pipeline.sheet import read_sheet
     from saccade.pipeline.train import train as run
     from saccade.pipeline.yaml_config import load_config
 
     settings, rows = load_config(config), read_sheet(slides)
+    folds = settings.splits.folds
     with progress_bar("slides") as progress:
-        result = run(
-            settings,
-            rows,
-            out,
-            pyramids=pyramids,
-            device=choose_device(device),
-            replace=replace,
-            report=lambda line: say(epoch_line(line, settings.training.epochs)),
-            progress=progress,
-        )
-    say(f"{result.model}")
-    if result.failures:
-        say(failure_table(result.failures))
+        common: dict[str, Any] = {
+            "pyramids": pyramids,
+            "device": choose_device(device),
+            "replace": replace,
+            "report": lambda line: say(epoch_line(line, settings.training.epochs)),
+            "progress": progress,
+        }
+        if folds or fold is not None:
+            judged = cross_validate(
+                settings,
+                rows,
+                out,
+                only=fold,
+                announce=lambda number: say(f"fold {number}, of folds 0 to {folds - 1}"),
+                **common,
+            )
+            failures, lines = judged.failures, cross_validation_lines(out, judged.summary)
+        else:
+            result = run(settings, rows, out, **common)
+            failures, lines = result.failures, [f"{result.model}"]
+    for line in lines:
+        say(line)
+    if failures:
+        say(failure_table(failures))
         raise typer.Exit(code=1)
+
+
+@app.command(epilog="Example: `saccade split slides.csv --out folds`")
+@input_errors_in_one_line
+def split(
+    slides: Annotated[Path, typer.Argument(help="Sample sheet, CSV.")],
+    out: OutOption,
+    folds: Annotated[int, typer.Option(min=3, help="Parts that the slides are dealt into.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the deal.")] = 0,
+    replace: ReplaceOption = False,
+) -> None:
+    """Deal the slides of a sheet into folds, by patient and each class evenly; trains nothing.
+
+    Each `fold_<i>/slides.csv` is a sheet with one part for `test`, one for `val` and the others for
+    `train`. Slides that have split `test` already are kept out of all of them.
+    """
+    from saccade.cli.tables import split_line
+    from saccade.pipeline.sheet import read_sheet
+    from saccade.pipeline.splits import SHEET, folder_of, write_folds
+
+    sheets = write_folds(read_sheet(slides), out, folds, seed=seed, replace=replace)
+    for fold, rows in enumerate(sheets):
+        say(f"{folder_of(out, fold) / SHEET}: {split_line(rows)}")
 
 
 @app.command(

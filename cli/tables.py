@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from saccade.pipeline.sheet import SheetRow
 
 
 def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
@@ -14,6 +17,23 @@ def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
     parts = [f"epoch {line['epoch']:>3}/{epochs}", f"train loss {train['loss']:.3f}"]
     parts += [f"val {name} {val[name]:.3f}" for name in ("loss", "auc") if name in val]
     return "  ".join(parts)
+
+
+def split_line(rows: Sequence[SheetRow]) -> str:
+    """How many slides each split of a sheet has."""
+    counts = Counter(row.split for row in rows)
+    return ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test"))
+
+
+def cross_validation_lines(out: Path, summary: Mapping[str, Any] | None) -> list[str]:
+    """Mean and spread of each metric; what is missing while there is no summary."""
+    if summary is None:
+        return [f"{out}: other folds are still to be trained with these settings"]
+    lines = [f"held-out slides of {len(summary['folds'])} folds, mean and standard deviation:"]
+    for name, each in summary["metrics"].items():
+        spread = "" if each["sd"] is None else f" +- {each['sd']:.3f}"
+        lines.append(f"  {name:20}{each['mean']:.3f}{spread}")
+    return [*lines, f"{out / 'cross_validation.json'}"]
 
 
 def prediction_line(out: Path) -> str:

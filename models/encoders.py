@@ -1,7 +1,7 @@
 """Networks that look closely at one tile and sum it up in a vector of features."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ class Encoder(nn.Module):
         self.standardise = Standardise(mean, std)
         self.trunk = trunk
         self.features = features
+        self._frozen: frozenset[str] = frozenset()
 
     @property
     def mean(self) -> Float[Tensor, " channels"]:
@@ -53,6 +54,33 @@ class Encoder(nn.Module):
         """Return the features of tiles, RGB in [0, 1] or bytes."""
         features: Tensor = self.trunk(self.standardise(tiles))
         return features
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """Keep parameters of the trunk as they are, and what belongs to them at rest.
+
+        Frozen layers are in evaluation mode from the next `train()` on: without dropout, and with
+        batch norms that neither look at the batch nor change their statistics.
+        """
+        self._frozen = frozenset(names)
+        for name in self._frozen:
+            self.trunk.get_parameter(name).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Set training mode, but for what is frozen."""
+        super().train(mode)
+        if self._frozen:
+            _rest(self.trunk, "", self._frozen)
+        return self
+
+
+def _rest(module: nn.Module, prefix: str, frozen: frozenset[str]) -> None:
+    """Put a module into evaluation mode, but for those parts whose parameters all learn."""
+    names = {prefix + name for name, _ in module.named_parameters()}
+    if names and not names & frozen:
+        return
+    module.training = False
+    for name, child in module.named_children():
+        _rest(child, f"{prefix}{name}.", frozen)
 
 
 class MeanAndMax(nn.Module):

@@ -118,6 +118,31 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """Random changes of the training slides; view and tiles of a slide are changed alike.
+
+    Attributes:
+        turn: whether a slide is shown in any of the eight symmetries of the square.
+        stain: how much stronger or weaker each stain of H&E may be: the standard deviation of the
+            log of its factor. 0 for slides without stains, such as photographs.
+        colour: the same of brightness and of saturation.
+        tile_stain: as `stain`, drawn for each tile by itself, on top.
+    """
+
+    turn: bool = True
+    stain: float = 0.2
+    colour: float = 0.05
+    tile_stain: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("stain", "colour", "tile_stain"):
+            _require(
+                0 <= getattr(self, name) <= 1,
+                f"augment.{name} must be in [0, 1], got {getattr(self, name)}.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """How the model is fitted.
 
@@ -127,12 +152,14 @@ class TrainingConfig:
         learning_rate: of AdamW, at its highest.
         schedule: `cosine` falls to zero over the run, `constant` stays.
         warmup_epochs: over which the rate rises from zero.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW; norms and biases do not decay.
+        finetune: what of the encoder learns: `all`, its `last_block`, or nothing if `frozen`.
+        layer_decay: by how much slower each layer of the encoder learns than the one after it; 1
+            for alike.
         clip_norm: bound on the global norm of the gradient; 0 for none.
         class_weights: `balanced` counts each class equally, `none` each slide.
         entropy: strength of the regulariser that keeps attention from collapsing early.
         early_stopping: epochs without a better validation loss before training ends; 0 for never.
-        augment: whether tiles are flipped, turned and restained at random.
         seed: of initialisation, order and draws.
         workers: threads that read tiles.
         read_ahead: batches whose tiles are read while others are computed. Their places are drawn
@@ -145,11 +172,12 @@ class TrainingConfig:
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: int = 0
     weight_decay: float = 0.01
+    finetune: Literal["all", "last_block", "frozen"] = "all"
+    layer_decay: float = 1.0
     clip_norm: float = 1.0
     class_weights: Literal["balanced", "none"] = "balanced"
     entropy: float = 1e-4
     early_stopping: int = 0
-    augment: bool = True
     seed: int = 0
     workers: int = 2
     read_ahead: int = 0
@@ -161,12 +189,38 @@ class TrainingConfig:
                 f"training.{name} must be at least 1, got {getattr(self, name)}.",
             )
         _positive("training.learning_rate", self.learning_rate)
+        _require(
+            0 < self.layer_decay <= 1,
+            f"training.layer_decay must be in (0, 1], got {self.layer_decay}.",
+        )
         names = ("warmup_epochs", "weight_decay", "clip_norm", "entropy", "early_stopping")
         for name in (*names, "read_ahead"):
             _require(
                 0 <= getattr(self, name) < math.inf,
                 f"training.{name} must be finite and not negative, got {getattr(self, name)}.",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class SplitsConfig:
+    """Cross-validation.
+
+    Attributes:
+        folds: parts that the slides are dealt into; each is held out once, chooses the epoch once,
+            and is fitted to otherwise. 0 to train once, by the splits of the sheet.
+        seed: of the deal.
+    """
+
+    folds: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.folds == 0 or self.folds >= 3,
+            "splits.folds must be 0, or at least 3: one part is held out, one chooses the epoch, "
+            f"the others are fitted to; got {self.folds}.",
+        )
+        _require(self.seed >= 0, f"splits.seed must not be negative, got {self.seed}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,4 +231,6 @@ class RunConfig:
     view: ViewConfig = field(default_factory=ViewConfig)
     tiles: TilesConfig = field(default_factory=TilesConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    splits: SplitsConfig = field(default_factory=SplitsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

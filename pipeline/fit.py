@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from saccade.models.attention_sampling import AttentionSampling, entropy_penalty
-from saccade.pipeline.augment import augment_tiles
+from saccade.pipeline.augment import Change, unchanged
 from saccade.pipeline.cohort import Example
 from saccade.pipeline.config import RunConfig, TrainingConfig
 from saccade.pipeline.errors import DivergedError, SheetError
-from saccade.pipeline.look import Look, Proposal, judge, propose
+from saccade.pipeline.look import Look, Proposal, Subject, judge, propose
 from saccade.pipeline.metrics import classification_metrics
 from saccade.pipeline.reading import TileReader, TileRequest
 from saccade.pipeline.seeds import generator_for
@@ -117,7 +117,7 @@ def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[s
 def _step(bench: Bench, loss: Tensor, rate: float, epoch: int) -> float:
     """Follow the gradient once, at a learning rate; return the loss."""
     for group in bench.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["lr_scale"]
     bench.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     bound = bench.config.training.clip_norm or math.inf
@@ -192,13 +192,7 @@ def _looks(
             if not batch.examples:
                 yield _usable(bench, [], [])
                 continue
-            found = judge(
-                bench.model,
-                batch.proposal,
-                tiles,
-                anew=stale,
-                augment=augment_tiles if settings.augment and training else None,
-            )
+            found = judge(bench.model, batch.proposal, tiles, anew=stale)
             yield _usable(bench, batch.examples, found)
 
 
@@ -211,9 +205,23 @@ def _propose(
     subjects = [example.subject for example in known]
     dice = [generator_for(purpose, seed, epoch, subject.name) for subject in subjects]
     if not known:
-        return Batch(known, Proposal(subjects, [], [], dice))
+        return Batch(known, Proposal(subjects, [], [], []))
+    changes = _changes(bench, subjects, epoch) if purpose == "train" else unchanged(subjects)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
-        return Batch(known, propose(bench.model, subjects, bench.config.tiles, dice))
+        return Batch(known, propose(bench.model, subjects, bench.config.tiles, dice, changes))
+
+
+def _changes(bench: Bench, subjects: Sequence[Subject], epoch: int) -> list[Change]:
+    """How each slide is shown at an epoch."""
+    config = bench.config
+    return [
+        Change.draw(
+            config.augment,
+            tiles=config.tiles.per_slide,
+            generator=generator_for("augment", config.training.seed, epoch, subject.name),
+        )
+        for subject in subjects
+    ]
 
 
 def _usable(

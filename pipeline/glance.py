@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,6 +33,18 @@ class Glance:
     tissue: NDArray[np.bool_]
     grid: CellGrid
     valid: NDArray[np.bool_]
+
+
+class Sight(NamedTuple):
+    """What is handed to the attention network of one slide.
+
+    Attributes:
+        pixels: uint8 (3, rows, cols).
+        tissue: bool (rows, cols).
+    """
+
+    pixels: Tensor
+    tissue: Tensor
 
 
 def glance_at(pyramid: Pyramid, view: ViewConfig, *, stride: int, name: str) -> Glance:
@@ -66,18 +80,30 @@ def _any_of_blocks(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     return np.asarray(blocks.any(axis=(1, 3)))
 
 
-def as_batch(glances: Sequence[Glance], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Put glances of different sizes side by side, padded at the right and the bottom.
+def sight(glance: Glance, *, stride: int) -> Sight:
+    """A glance as tensors, filled up at the right and the bottom to whole places of attention.
+
+    Whole places stay the same places when the view is turned or mirrored.
+    """
+    rows, cols = glance.valid.shape
+    height, width = glance.tissue.shape
+    filled = (0, cols * stride - width, 0, rows * stride - height)
+    pixels = torch.from_numpy(glance.pixels).permute(2, 0, 1)
+    return Sight(F.pad(pixels, filled), F.pad(torch.from_numpy(glance.tissue), filled))
+
+
+def as_batch(sights: Sequence[Sight], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Put views of different sizes side by side, padded at the right and the bottom.
 
     Returns:
         views, uint8 (images, 3, rows, cols), and tissue, bool (images, rows, cols), False where
         padded.
     """
-    rows, cols = (max(g.tissue.shape[axis] for g in glances) for axis in (0, 1))
-    views = torch.zeros(len(glances), 3, rows, cols, dtype=torch.uint8)
-    tissue = torch.zeros(len(glances), rows, cols, dtype=torch.bool)
-    for view, mask, glance in zip(views, tissue, glances, strict=True):
-        height, width = glance.tissue.shape
-        view[:, :height, :width] = torch.from_numpy(glance.pixels).permute(2, 0, 1)
-        mask[:height, :width] = torch.from_numpy(glance.tissue)
+    rows, cols = (max(each.tissue.shape[axis] for each in sights) for axis in (0, 1))
+    views = torch.zeros(len(sights), 3, rows, cols, dtype=torch.uint8)
+    tissue = torch.zeros(len(sights), rows, cols, dtype=torch.bool)
+    for view, mask, seen in zip(views, tissue, sights, strict=True):
+        height, width = seen.tissue.shape
+        view[:, :height, :width] = seen.pixels
+        mask[:height, :width] = seen.tissue
     return views.to(device), tissue.to(device)

@@ -8,7 +8,7 @@ can be read in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saccade.models.attention_sampling import AttentionSampling, Reading, draw_places
+from saccade.pipeline.augment import Change, turn, turn_back, unchanged
 from saccade.pipeline.config import TilesConfig
 from saccade.pipeline.errors import DivergedError
-from saccade.pipeline.glance import Glance, as_batch
+from saccade.pipeline.glance import Glance, Sight, as_batch, sight
 from saccade.pipeline.reading import SlideRef, TileRequest, Tiles
 from saccade.tiling.errors import SlideError
 from saccade.tiling.lattice import Lattice
 from saccade.tiling.places import Places, corners_l0
-
-Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +54,13 @@ class Proposal:
         subjects: the slides.
         log_attention: of each slide, what its places were drawn from, (grid rows, grid cols).
         places: of each slide, in the order of the draw.
-        generators: one for each slide, for what is still to be drawn.
+        changes: how each slide is shown.
     """
 
     subjects: Sequence[Subject]
     log_attention: Sequence[Tensor]
     places: Sequence[Places]
-    generators: Sequence[torch.Generator]
+    changes: Sequence[Change]
 
     @property
     def requests(self) -> list[TileRequest]:
@@ -94,6 +93,7 @@ def propose(
     subjects: Sequence[Subject],
     config: TilesConfig,
     generators: Sequence[torch.Generator],
+    changes: Sequence[Change] | None = None,
 ) -> Proposal:
     """Attend to slides and draw their places.
 
@@ -102,16 +102,18 @@ def propose(
         subjects: the slides; sizes may differ.
         config: how many tiles, and how large. A slide with fewer places gives those it has.
         generators: one CPU generator a slide, so that no draw depends on another slide.
+        changes: how each slide is shown; as it is if None.
 
     Raises:
         DivergedError: if the attention of the model is not a number.
     """
-    maps = attend(model, subjects, next(model.parameters()).device)
+    changes = unchanged(subjects) if changes is None else changes
+    maps = attend(model, subjects, next(model.parameters()).device, changes)
     places = [
         draw(log_attention, subject, config, generator)
         for log_attention, subject, generator in zip(maps, subjects, generators, strict=True)
     ]
-    return Proposal(subjects, maps, places, generators)
+    return Proposal(subjects, maps, places, changes)
 
 
 def judge(
@@ -120,9 +122,8 @@ def judge(
     tiles: Sequence[Tiles],
     *,
     anew: bool = False,
-    augment: Augment | None = None,
 ) -> list[Look | SlideError]:
-    """Judge slides by the tiles that were read; one without costs nobody else.
+    """Judge slides by their tiles, shown as the views were; one without costs nobody else.
 
     Args:
         model: the networks; gradients flow if they are enabled.
@@ -131,12 +132,11 @@ def judge(
         anew: attend again, because the model has changed since the places were drawn. They then
             weigh what makes their sum, in expectation, the mean over all places by the attention
             as it is now.
-        augment: changes tiles, uint8 (k, 3, side, side), at random.
     """
     device = next(model.parameters()).device
     drawn_from = proposal.log_attention
-    maps = attend(model, proposal.subjects, device) if anew else drawn_from
-    features = iter(_encode(model, tiles, proposal.generators, augment, device))
+    maps = attend(model, proposal.subjects, device, proposal.changes) if anew else drawn_from
+    features = iter(_encode(model, tiles, proposal.changes, device))
     looks: list[Look | SlideError] = []
     for i, (found, places) in enumerate(zip(tiles, proposal.places, strict=True)):
         if isinstance(found, SlideError):
@@ -151,19 +151,18 @@ def judge(
 def _encode(
     model: AttentionSampling,
     tiles: Sequence[Tiles],
-    generators: Sequence[torch.Generator],
-    augment: Augment | None,
+    changes: Sequence[Change],
     device: torch.device,
 ) -> list[Tensor]:
     """Features of the slides that were read; all in one pass, so that batch norm sees them all."""
-    batches = []
-    for found, generator in zip(tiles, generators, strict=True):
-        if not isinstance(found, SlideError):
-            batch = torch.from_numpy(found).permute(0, 3, 1, 2)
-            batches.append(batch if augment is None else augment(batch, generator))
+    batches = [
+        change.of_tiles(torch.from_numpy(found).to(device).permute(0, 3, 1, 2))
+        for found, change in zip(tiles, changes, strict=True)
+        if not isinstance(found, SlideError)
+    ]
     if not batches:
         return []
-    (features,) = model.encode(torch.cat(batches)[None].to(device))
+    (features,) = model.encode(torch.cat(batches)[None])
     return list(features.split([len(batch) for batch in batches]))
 
 
@@ -174,14 +173,35 @@ def at_places(log_attention: Tensor, places: Places) -> Tensor:
 
 
 def attend(
-    model: AttentionSampling, subjects: Sequence[Subject], device: torch.device
+    model: AttentionSampling,
+    subjects: Sequence[Subject],
+    device: torch.device,
+    changes: Sequence[Change] | None = None,
 ) -> list[Tensor]:
-    """Log attention of each slide over its own grid, (grid rows, grid cols)."""
-    views, tissue = as_batch([subject.glance for subject in subjects], device)
+    """Log attention of each slide over its own grid, (grid rows, grid cols), in its own frame.
+
+    Args:
+        model: the networks.
+        subjects: the slides.
+        device: that the model is on.
+        changes: how each slide is shown; as it is if None.
+    """
+    changes = unchanged(subjects) if changes is None else changes
+    stride = model.attention.stride
+    seen = [
+        Sight(*(turn(each, change.symmetry) for each in sight(subject.glance, stride=stride)))
+        for subject, change in zip(subjects, changes, strict=True)
+    ]
+    views, tissue = as_batch(seen, device)
+    views = torch.stack([change.of_view(view) for change, view in zip(changes, views, strict=True)])
     padded = model.attention.grid_shape(*tissue.shape[1:])
     maps = model.attend(views, tissue).view(-1, *padded)
-    shapes = [subject.glance.grid.shape for subject in subjects]
-    return [whole[:rows, :cols] for whole, (rows, cols) in zip(maps, shapes, strict=True)]
+    return [
+        turn_back(whole[: rows // stride, : cols // stride], change.symmetry)
+        for whole, (rows, cols), change in zip(
+            maps, (each.tissue.shape for each in seen), changes, strict=True
+        )
+    ]
 
 
 def draw(

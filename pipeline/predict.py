@@ -58,11 +58,12 @@ def predict_slide(
     options: PredictOptions,
     *,
     name: str | None = None,
+    pyramid_path: Path | None = None,
     progress: Progress | None = None,
 ) -> bool:
     """Predict one slide and write everything there is to see of it into `out`.
 
-    A pyramid of this slide that lies in `out` is used, else one is built there.
+    A pyramid of this slide that lies there is used, else one is built.
 
     Args:
         slide_ref: the slide.
@@ -70,6 +71,7 @@ def predict_slide(
         out: folder of results.
         options: tiles, seed, device.
         name: of the slide; its file's name without suffix if not given.
+        pyramid_path: of the slide's pyramid; `out / "pyramid.zarr"` if not given.
         progress: called with (done, all) while the pyramid is built.
 
     Returns:
@@ -98,7 +100,7 @@ def predict_slide(
         model, card = load_model(model_path, options.device)
         pyramid = ensure_pyramid(
             slide,
-            out / "pyramid.zarr",
+            pyramid_path or out / "pyramid.zarr",
             PyramidConfig(finest_mpp=card.finest_mpp),
             progress=progress,
         )

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.models.build import build_model
+from saccade.models.finetune import choose_what_learns, parameter_groups
 from saccade.pipeline.checkpoint import RunState, load_checkpoint, save_checkpoint
 from saccade.pipeline.cohort import Cohort, load_cohort
 from saccade.pipeline.config import RunConfig
@@ -134,9 +135,11 @@ def _bench(
     settings = config.training
     device = next(model.parameters()).device
     labels = [example.label for example in cohort.train]
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    choose_what_learns(model.encoder, settings.finetune)
+    groups = parameter_groups(
+        model, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay
     )
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
     weights = class_weights(labels, max(labels) + 1, settings.class_weights).to(device)
     return Bench(config, model, optimizer, reader, weights)
 

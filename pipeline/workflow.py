@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from saccade.pipeline.config import RunConfig
-from saccade.pipeline.errors import SheetError
+from saccade.pipeline.errors import ConfigError, SheetError
 from saccade.pipeline.sheet import SheetRow, classes_of, of_split, read_sheet
 from saccade.pipeline.yaml_config import load_config
 from saccade.tiling.remote import Url
@@ -54,6 +54,12 @@ class Cohort:
             raise SheetError(
                 f"{self.settings['slides']}: {len(lost)} of {len(self.rows)} slides are not where "
                 f"the sheet says, the first is {lost[0]}."
+            )
+        if not self.settings["model"] and self.run.splits.folds:
+            raise ConfigError(
+                f"{self.settings['run']}: the workflow trains one model, by the splits of the "
+                f"sheet; splits.folds is {self.run.splits.folds}, wanted 0. For one fold, give it "
+                "the fold_<i>/slides.csv that `saccade split` writes; for all, `saccade train`."
             )
         if not self.settings["model"]:
             of_split(self.rows, "train")

@@ -67,6 +67,29 @@ def test_python_m_is_the_same_command() -> None:
     assert ended.stdout.strip() == saccade.__version__
 
 
+def test_folds_from_a_sheet_to_one_number(
+    cohort: TinyCohort, pyramids: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run.yaml", tmp_path / "out"
+    run.write_text(cohort.run.read_text().replace("folds: 0", "folds: 3"))
+    split = saccade_("split", cohort.sheet, "--out", tmp_path / "split", "--folds", "3")
+    train = ["train", run, "--slides", cohort.sheet, "--out", out, "--pyramids", pyramids]
+    one = saccade_(*train, "--device", "cpu", "--fold", "1").stderr
+    rest = saccade_(*train, "--device", "cpu").stderr
+
+    assert "fold_2/slides.csv: 2 train, 2 val, 2 test" in split.stderr
+    assert (tmp_path / "split" / "folds.csv").read_text() == (out / "folds.csv").read_text()
+    assert "other folds are still to be trained" in one
+    assert [line for line in rest.splitlines() if line.startswith("fold ")] == [
+        f"fold {fold}, of folds 0 to 2" for fold in range(3)
+    ]
+    assert rest.splitlines()[-1] == str(out / "cross_validation.json")
+    assert "there are folds 0 to 2" in refusal(*train, "--fold", "7")
+    assert "set splits.folds" in refusal(
+        "train", cohort.run, "--slides", cohort.sheet, "--out", out, "--fold", "0"
+    )
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -327,5 +350,5 @@ def test_a_bug_is_no_error_of_the_input(
 
 def test_the_commands_are_those_that_are_promised() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    promised = {"info", "pyramid", "train", "predict", "run", "export", "evaluate", "demo"}
+    promised = {"info", "pyramid", "train", "split", "predict", "run", "export", "evaluate", "demo"}
     assert set(commands) == promised

@@ -15,7 +15,7 @@ from saccade.pipeline import fit
 from saccade.pipeline import train as training
 from saccade.pipeline.cohort import Cohort, load_cohort
 from saccade.pipeline.config import RunConfig
-from saccade.pipeline.fit import Bench, train_epoch, validate
+from saccade.pipeline.fit import Bench, learning_rate, train_epoch, validate
 from saccade.pipeline.look import Proposal
 from saccade.pipeline.reading import TileReader
 from saccade.pipeline.sheet import SheetRow
@@ -162,6 +162,16 @@ def make_rows(folder: Path) -> list[SheetRow]:
             damage_level_0(path)
         rows.append(SheetRow(name, path, label, f"p{i}", "train"))
     return rows
+
+
+def test_each_group_follows_the_schedule_at_its_own_rate(
+    loaded: Cohort, reader: TileReader
+) -> None:
+    bench = bench_of(with_training(layer_decay=0.5, learning_rate=0.01), loaded, reader)
+    rate = train_epoch(bench, loaded.train, 0)["learning_rate"]
+
+    assert rate == learning_rate(bench.config.training, 1.0) < 0.01
+    assert {group["lr"] / rate for group in bench.optimizer.param_groups} == {1, 0.5, 0.25, 0.125}
 
 
 def test_the_time_of_steps_and_of_waiting_is_counted(loaded: Cohort, reader: TileReader) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from saccade.pipeline.config import ViewConfig
-from saccade.pipeline.glance import Glance, as_batch, glance_at
+from saccade.pipeline.glance import Glance, as_batch, glance_at, sight
 from saccade.pipeline.thumbnails import ensure_pyramid
 from saccade.pipeline.yaml_config import parse_config
 from saccade.tiling import open_slide
@@ -63,13 +63,24 @@ def test_settings_of_the_view_count(pyramid: Pyramid) -> None:
 
 
 def test_batch_is_padded_with_no_tissue() -> None:
-    glances = [plain_glance(2, 5), plain_glance(4, 3)]
-    views, tissue = as_batch(glances, CPU)
+    sights = [sight(plain_glance(2, 5), stride=1), sight(plain_glance(4, 3), stride=1)]
+    views, tissue = as_batch(sights, CPU)
 
     assert views.shape == (2, 3, 4, 5)
     assert tissue.sum(dim=(1, 2)).tolist() == [10, 12]
     assert views[0, 0, :2].min() > 0
     assert views[0, :, 2:].max() == 0
+
+
+def test_a_view_is_filled_up_to_whole_places(pyramid: Pyramid) -> None:
+    glance = glance_at(pyramid, ViewConfig(mpp=16.0), stride=3, name="s0")
+    seen = sight(glance, stride=3)
+    rows, cols = glance.tissue.shape
+
+    assert seen.tissue.shape == tuple(3 * n for n in glance.grid.shape) != (rows, cols)
+    assert np.array_equal(seen.pixels[:, :rows, :cols].permute(1, 2, 0).numpy(), glance.pixels)
+    assert np.array_equal(seen.tissue[:rows, :cols].numpy(), glance.tissue)
+    assert seen.tissue.sum() == glance.tissue.sum()
 
 
 def plain_glance(rows: int, cols: int) -> Glance:

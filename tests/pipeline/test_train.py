@@ -95,6 +95,16 @@ def test_training_moves_every_part_of_the_model(trained: Path) -> None:
         assert any(name.startswith(part) for name in moved), part
 
 
+def test_a_frozen_encoder_comes_out_as_it_went_in(run: Run, tmp_path: Path) -> None:
+    config = with_training(finetune="frozen")
+    model, _ = load_model(run(tmp_path, config).model)
+    before = training._fresh_model(config, 2).state_dict()
+    same = {name for name, value in model.state_dict().items() if value.equal(before[name])}
+
+    assert {name for name in before if name.startswith("encoder.")} <= same
+    assert not {"head.weight", "attention.score.weight"} & same
+
+
 def test_a_line_an_epoch(run: Run, tmp_path: Path) -> None:
     reported: list[dict[str, Any]] = []
     result = run(tmp_path, report=reported.append)
