@@ -54,7 +54,27 @@ DeviceOption = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
 ]
 TilesOption = Annotated[
-    int | None, typer.Option("--tiles", help="Tiles to read; as many as in training if absent.")
+    int | None,
+    typer.Option(
+        "--tiles",
+        help="Tiles of a draw; as many as in training if absent. The most to be read with "
+        "--until-sure; if absent, 16 times as many as in training.",
+    ),
+]
+RepeatsOption = Annotated[
+    int, typer.Option("--repeats", help="Independent draws, whose mean is the outcome.")
+]
+TopOption = Annotated[
+    bool, typer.Option("--top", help="Read the most attended tiles instead of drawing any.")
+]
+UntilSureOption = Annotated[
+    float | None,
+    typer.Option(
+        "--until-sure",
+        metavar="MARGIN",
+        help="Read on until the class is sure: its probability against each other class beyond "
+        "0.5 by this much, whichever tiles are drawn. 0 names a class, 0.2 wants 70 %.",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of the draw of tiles.")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that read.")]
@@ -200,6 +220,9 @@ def predict(
     out: OutOption,
     mpp: MppOption = None,
     tiles: TilesOption = None,
+    repeats: RepeatsOption = 1,
+    top: TopOption = False,
+    until_sure: UntilSureOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = 2,
@@ -208,12 +231,15 @@ def predict(
     """Predict one slide: label, heatmap, and the tiles that were read."""
     from saccade.cli.tables import prediction_line
     from saccade.pipeline.device import choose_device
-    from saccade.pipeline.predict import PredictOptions, predict_slide
+    from saccade.pipeline.options import PredictOptions
+    from saccade.pipeline.predict import predict_slide
     from saccade.pipeline.reading import SlideRef
     from saccade.tiling.remote import place_of
 
     place = place_of(slide)
-    options = PredictOptions(tiles, seed, choose_device(device), workers, force)
+    options = PredictOptions(
+        tiles, seed, choose_device(device), workers, force, repeats, top, until_sure
+    )
     with progress_bar(place.name) as progress:
         done = predict_slide(SlideRef(place, mpp), model, out, options, progress=progress)
     say(prediction_line(out) if done else f"{out} is up to date: {prediction_line(out)}")
@@ -226,6 +252,11 @@ def run(
     models: Annotated[Path, typer.Option("--models", help="Folder that holds model.safetensors.")],
     out: OutOption,
     mpp: MppOption = None,
+    tiles: TilesOption = None,
+    repeats: RepeatsOption = 1,
+    top: TopOption = False,
+    until_sure: UntilSureOption = None,
+    seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = 2,
     force: ForceOption = False,
@@ -233,13 +264,15 @@ def run(
     """Do everything there is for one slide: thumbnails, prediction, files for QuPath."""
     from saccade.cli.tables import prediction_line
     from saccade.pipeline.device import choose_device
-    from saccade.pipeline.predict import PredictOptions
+    from saccade.pipeline.options import PredictOptions
     from saccade.pipeline.reading import SlideRef
     from saccade.pipeline.run import run_slide
     from saccade.tiling.remote import place_of
 
     place = place_of(slide)
-    options = PredictOptions(None, 0, choose_device(device), workers, force)
+    options = PredictOptions(
+        tiles, seed, choose_device(device), workers, force, repeats, top, until_sure
+    )
     with progress_bar(place.name) as progress:
         run_slide(SlideRef(place, mpp), models, out, options, progress=progress)
     say(prediction_line(out))
