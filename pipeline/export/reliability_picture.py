@@ -45,8 +45,8 @@ def draw_reliability(path: Path, table: Sequence[Bin]) -> None:
     slides = sum(each.slides for each in table)
     axes.set_title(
         f"{slides} slides, expected calibration error {calibration_error(list(table)):.3f}\n"
-        "numbers: slides; lines: 95 % interval of the share; dashed: what it should be",
-        fontsize=9.5,
+        "above: slides; lines: 95 % intervals of the share; dashed: as it should be",
+        fontsize=9,
         loc="left",
         color=INK,
     )

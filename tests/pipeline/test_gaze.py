@@ -208,8 +208,19 @@ def predicted(folder: Path, out: Path, **options: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("change", [{"repeats": 2}, {"top": True}, {"until_sure": 0.0}])
+def test_a_prediction_with_other_options_is_not_taken_as_done(
+    folder: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    slide, model = SlideRef(folder / "slide.tiff"), folder / "model.safetensors"
+    plain, other = PredictOptions(workers=1), PredictOptions(workers=1, **change)
+
+    assert predict_slide(slide, model, tmp_path, plain)
+    assert predict_slide(slide, model, tmp_path, other)
+    assert not predict_slide(slide, model, tmp_path, other)
+
+
 def test_files_say_how_tiles_were_chosen(folder: Path, tmp_path: Path) -> None:
-    """Each in the folder of the one before, which must not pass for it."""
     drawn = predicted(folder, tmp_path)
     repeated = predicted(folder, tmp_path, repeats=4)
     with (tmp_path / "tiles.csv").open(newline="") as file:

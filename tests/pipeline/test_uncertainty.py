@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t as student
 from torch import Tensor
 
 from saccade.models.attention_sampling import draw_places
@@ -149,6 +150,16 @@ def test_intervals_of_two_classes_mirror_each_other_and_hold_the_probabilities()
     probabilities = three.outputs.softmax(0).numpy()
     low, high = three.intervals().T
     assert ((low < probabilities) & (probabilities < high)).all()
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_the_other_classes_share_the_chance_to_be_overlooked(others: int) -> None:
+    """A lead of mean 2 and standard error 1 / sqrt(3): sure from that miss on, and not below."""
+    slide = outcome(*((lead, *[0.0] * others) for lead in (1, 2, 3)))
+    alone = float(student.sf(2 * math.sqrt(3), 2))  # chance of such a lead over a level class
+
+    assert slide.is_sure(miss=1.01 * others * alone)
+    assert not slide.is_sure(miss=0.99 * others * alone)
 
 
 def test_one_tile_says_nothing_of_its_chance() -> None:
