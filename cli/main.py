@@ -6,7 +6,6 @@ torch and the readers are imported by the command that needs them, so that `--he
 from __future__ import annotations
 
 import json
-import math
 import os
 from enum import Enum
 from pathlib import Path
@@ -16,6 +15,19 @@ import typer
 
 import saccade
 from saccade.cli.errors import input_errors_in_one_line
+from saccade.cli.options import (
+    DeviceOption,
+    ForceOption,
+    MppOption,
+    OutOption,
+    RepeatsOption,
+    SeedOption,
+    SlideArgument,
+    TilesOption,
+    TopOption,
+    UntilSureOption,
+    WorkersOption,
+)
 from saccade.cli.progress import progress_bar, say
 
 # Threads that spin while they wait starve whatever shares the cores: other jobs of the same node,
@@ -28,57 +40,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,
 )
-
-# Text, and not a path, which would make one slash of the two in a URL.
-SlideArgument = Annotated[
-    str, typer.Argument(help="Slide file (or OME-Zarr folder), or its URL: s3://, https://.")
-]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
-
-
-def _positive(value: float | None) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise typer.BadParameter(f"wanted a positive number of micrometres, got {value}.")
-    return value
-
-
-MppOption = Annotated[
-    float | None,
-    typer.Option(
-        "--mpp",
-        callback=_positive,
-        help="Micrometres per pixel of level 0, where the file does not say.",
-    ),
-]
-DeviceOption = Annotated[
-    str, typer.Option("--device", help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
-]
-TilesOption = Annotated[
-    int | None,
-    typer.Option(
-        "--tiles",
-        help="Tiles of a draw; as many as in training if absent. The most to be read with "
-        "--until-sure; if absent, 16 times as many as in training.",
-    ),
-]
-RepeatsOption = Annotated[
-    int, typer.Option("--repeats", help="Independent draws, whose mean is the outcome.")
-]
-TopOption = Annotated[
-    bool, typer.Option("--top", help="Read the most attended tiles instead of drawing any.")
-]
-UntilSureOption = Annotated[
-    float | None,
-    typer.Option(
-        "--until-sure",
-        metavar="MARGIN",
-        help="Read on until the class is sure: its probability against each other class beyond "
-        "0.5 by this much, whichever tiles are drawn. 0 names a class, 0.2 wants 70 %.",
-    ),
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the draw of tiles.")]
-WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that read.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Do it again even if it is done.")]
 
 
 class FullCodec(Enum):
@@ -238,7 +199,14 @@ def predict(
 
     place = place_of(slide)
     options = PredictOptions(
-        tiles, seed, choose_device(device), workers, force, repeats, top, until_sure
+        tiles=tiles,
+        seed=seed,
+        repeats=repeats,
+        top=top,
+        until_sure=until_sure,
+        device=choose_device(device),
+        workers=workers,
+        force=force,
     )
     with progress_bar(place.name) as progress:
         done = predict_slide(SlideRef(place, mpp), model, out, options, progress=progress)
@@ -271,7 +239,14 @@ def run(
 
     place = place_of(slide)
     options = PredictOptions(
-        tiles, seed, choose_device(device), workers, force, repeats, top, until_sure
+        tiles=tiles,
+        seed=seed,
+        repeats=repeats,
+        top=top,
+        until_sure=until_sure,
+        device=choose_device(device),
+        workers=workers,
+        force=force,
     )
     with progress_bar(place.name) as progress:
         run_slide(SlideRef(place, mpp), models, out, options, progress=progress)
