@@ -134,8 +134,10 @@ def table(folders: Sequence[Path]) -> None:
         errors = errors_of(folder)
         shown = [f"{errors[i]:.2f}" for i in _some(len(errors))]
         marks = [_epochs_to(errors, mark) for mark in (0.5, 0.2, 0.1)]
-        rows.append([folder.name, f"{len(errors)}", " ".join(shown), f"{median(errors[-3:]):.3f}", *marks])
-    columns = ["run", "epochs", "error by epoch", "last three, median", "to 50 %", "to 20 %", "to 10 %"]
+        last = f"{median(errors[-3:]):.3f}"
+        rows.append([folder.name, f"{len(errors)}", " ".join(shown), last, *marks])
+    columns = ["run", "epochs", "error by epoch", "median of the last three"]
+    columns += ["to 50 %", "to 20 %", "to 10 %"]
     measure.table("Error on the test images", columns, rows)
 
 

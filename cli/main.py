@@ -6,7 +6,6 @@ torch and the readers are imported by the command that needs them, so that `--he
 from __future__ import annotations
 
 import json
-import math
 import os
 from enum import Enum
 from pathlib import Path
@@ -16,6 +15,20 @@ import typer
 
 import saccade
 from saccade.cli.errors import input_errors_in_one_line
+from saccade.cli.options import (
+    DeviceOption,
+    ForceOption,
+    MppOption,
+    OutOption,
+    RepeatsOption,
+    ReplaceOption,
+    SeedOption,
+    SlideArgument,
+    TilesOption,
+    TopOption,
+    UntilSureOption,
+    WorkersOption,
+)
 from saccade.cli.progress import progress_bar, say
 
 # Threads that spin while they wait starve whatever shares the cores: other jobs of the same node,
@@ -28,40 +41,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,
 )
-
-# Text, and not a path, which would make one slash of the two in a URL.
-SlideArgument = Annotated[
-    str, typer.Argument(help="Slide file (or OME-Zarr folder), or its URL: s3://, https://.")
-]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
-
-
-def _positive(value: float | None) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise typer.BadParameter(f"wanted a positive number of micrometres, got {value}.")
-    return value
-
-
-MppOption = Annotated[
-    float | None,
-    typer.Option(
-        "--mpp",
-        callback=_positive,
-        help="Micrometres per pixel of level 0, where the file does not say.",
-    ),
-]
-DeviceOption = Annotated[
-    str, typer.Option("--device", help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
-]
-TilesOption = Annotated[
-    int | None, typer.Option("--tiles", help="Tiles to read; as many as in training if absent.")
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the draw of tiles.")]
-WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that read.")]
-ReplaceOption = Annotated[
-    bool, typer.Option("--replace", help="Start anew if --out holds other folds or settings.")
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Do it again even if it is done.")]
 
 
 class FullCodec(Enum):
@@ -244,6 +223,9 @@ def predict(
     out: OutOption,
     mpp: MppOption = None,
     tiles: TilesOption = None,
+    repeats: RepeatsOption = 1,
+    top: TopOption = False,
+    until_sure: UntilSureOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = 2,
@@ -252,12 +234,22 @@ def predict(
     """Predict one slide: label, heatmap, and the tiles that were read."""
     from saccade.cli.tables import prediction_line
     from saccade.pipeline.device import choose_device
-    from saccade.pipeline.predict import PredictOptions, predict_slide
+    from saccade.pipeline.options import PredictOptions
+    from saccade.pipeline.predict import predict_slide
     from saccade.pipeline.reading import SlideRef
     from saccade.tiling.remote import place_of
 
     place = place_of(slide)
-    options = PredictOptions(tiles, seed, choose_device(device), workers, force)
+    options = PredictOptions(
+        tiles=tiles,
+        seed=seed,
+        repeats=repeats,
+        top=top,
+        until_sure=until_sure,
+        device=choose_device(device),
+        workers=workers,
+        force=force,
+    )
     with progress_bar(place.name) as progress:
         done = predict_slide(SlideRef(place, mpp), model, out, options, progress=progress)
     say(prediction_line(out) if done else f"{out} is up to date: {prediction_line(out)}")
@@ -270,6 +262,11 @@ def run(
     models: Annotated[Path, typer.Option("--models", help="Folder that holds model.safetensors.")],
     out: OutOption,
     mpp: MppOption = None,
+    tiles: TilesOption = None,
+    repeats: RepeatsOption = 1,
+    top: TopOption = False,
+    until_sure: UntilSureOption = None,
+    seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = 2,
     force: ForceOption = False,
@@ -277,13 +274,22 @@ def run(
     """Do everything there is for one slide: thumbnails, prediction, files for QuPath."""
     from saccade.cli.tables import prediction_line
     from saccade.pipeline.device import choose_device
-    from saccade.pipeline.predict import PredictOptions
+    from saccade.pipeline.options import PredictOptions
     from saccade.pipeline.reading import SlideRef
     from saccade.pipeline.run import run_slide
     from saccade.tiling.remote import place_of
 
     place = place_of(slide)
-    options = PredictOptions(None, 0, choose_device(device), workers, force)
+    options = PredictOptions(
+        tiles=tiles,
+        seed=seed,
+        repeats=repeats,
+        top=top,
+        until_sure=until_sure,
+        device=choose_device(device),
+        workers=workers,
+        force=force,
+    )
     with progress_bar(place.name) as progress:
         run_slide(SlideRef(place, mpp), models, out, options, progress=progress)
     say(prediction_line(out))

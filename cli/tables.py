@@ -42,10 +42,22 @@ def prediction_line(out: Path) -> str:
     probability = prediction["probabilities"][prediction["label"]]
     doubts = "".join(f"\nnote: {doubt}" for doubt in prediction["doubts"])
     return (
-        f"{prediction['slide']}: {prediction['label']} ({probability:.1%}), "
-        f"{prediction['tiles_read']} tiles read, "
+        f"{prediction['slide']}: {prediction['label']} ({probability:.1%}{_interval(prediction)}), "
+        f"{_ended(prediction)}{prediction['tiles_read']} tiles read, "
         f"{prediction['share_of_level_0_read']:.2%} of level 0; see {out / 'attention.png'}{doubts}"
     )
+
+
+def _interval(prediction: Mapping[str, Any]) -> str:
+    if prediction["intervals_95"] is None:
+        return ""
+    lower, upper = prediction["intervals_95"][prediction["label"]]
+    return f"; {lower:.1%} to {upper:.1%} by the chance of the draw"
+
+
+def _ended(prediction: Mapping[str, Any]) -> str:
+    said = {"sure": "sure after ", "budget": "not sure after ", "all read": "all "}
+    return said.get(prediction["ended"], "")
 
 
 def metrics_line(metrics: Mapping[str, Any]) -> str:

@@ -121,11 +121,15 @@ def sampling_weights(
     draws = log_probs.shape[1]
     log_q = (log_probs if log_proposal is None else log_proposal).detach()
     q = log_q.exp()
+    later = torch.arange(draws - 1, -1, -1, device=q.device)
+    return (log_probs - log_q).exp() * (undrawn_before(q) + later * q) / draws
+
+
+def undrawn_before(q: Float[Tensor, "images k"]) -> Float[Tensor, "images k"]:
+    """Return what a distribution holds before each draw; `q` is what it gives the drawn places."""
     this_and_later = q.flip(1).cumsum(dim=1).flip(1)
     # No less than what is about to be drawn: 1 - 0.9999... loses its digits, that sum does not.
-    undrawn = torch.maximum(1 - (q.cumsum(dim=1) - q), this_and_later)
-    later = torch.arange(draws - 1, -1, -1, device=q.device)
-    return (log_probs - log_q).exp() * (undrawn + later * q) / draws
+    return torch.maximum(1 - (q.cumsum(dim=1) - q), this_and_later)
 
 
 def sampling_weights_with_replacement(

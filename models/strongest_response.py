@@ -43,9 +43,9 @@ class StrongestResponse(nn.Sequential):
         """Return the maxima; no gradient reaches `x`."""
         if x.is_cpu and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
             parameters = [each for conv in list(self)[::2] for each in (conv.weight, conv.bias)]
-            strongest: Tensor = _Winners.apply(x, *parameters)  # type: ignore[no-untyped-call]
+            strongest: Tensor = _Winners.apply(x, *parameters)
             return strongest
-        maps: Tensor = super().forward(x)
+        maps: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return maps.amax(dim=(2, 3))
 
 

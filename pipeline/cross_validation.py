@@ -20,7 +20,8 @@ from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.evaluate import evaluate
 from saccade.pipeline.files import write_json
-from saccade.pipeline.predict import PredictOptions, predict_slide
+from saccade.pipeline.options import PredictOptions
+from saccade.pipeline.predict import predict_slide
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.record import RECORD
 from saccade.pipeline.sheet import SheetRow, of_split

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from saccade.pipeline.errors import ResultsError
+from saccade.pipeline.export.reliability_picture import draw_reliability
 from saccade.pipeline.files import atomic_path, write_json
 from saccade.pipeline.metrics import auc_interval, classification_metrics
 from saccade.pipeline.record import RECORD
+from saccade.pipeline.reliability import Bin, reliability
 from saccade.pipeline.sheet import SheetRow
 
 _KEYS = ("label", "probabilities", "tiles_read", "share_of_level_0_read")
@@ -34,7 +36,7 @@ class Evaluation:
 
 
 def evaluate(results: Path, rows: Sequence[SheetRow], out: Path) -> Evaluation:
-    """Write `summary.csv` (a row a slide) and `metrics.json`.
+    """Write `summary.csv` (a row a slide), `metrics.json` and, with labels, `calibration.png`.
 
     Args:
         results: folder that holds `<slide>/prediction.json` and its `record.json`; without the
@@ -55,8 +57,12 @@ def evaluate(results: Path, rows: Sequence[SheetRow], out: Path) -> Evaluation:
         )
     classes = _classes(predicted)
     _write_table(out / "summary.csv", classes, rows, found)
-    metrics = _metrics(classes, predicted)
-    write_json(out / "metrics.json", {**metrics, "missing": missing})
+    metrics, table = _metrics(classes, predicted)
+    (out / "calibration.png").unlink(missing_ok=True)
+    if table:
+        draw_reliability(out / "calibration.png", table)
+    bins = [asdict(each) for each in table]
+    write_json(out / "metrics.json", {**metrics, "reliability": bins, "missing": missing})
     return Evaluation(metrics, missing)
 
 
@@ -112,14 +118,16 @@ def _cells(prediction: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _metrics(classes: Sequence[str], predicted: Sequence[tuple[SheetRow, Any]]) -> dict[str, Any]:
+def _metrics(
+    classes: Sequence[str], predicted: Sequence[tuple[SheetRow, Any]]
+) -> tuple[dict[str, Any], list[Bin]]:
     labelled = [(row.label, p) for row, p in predicted if row.label in classes]
     if not labelled:
-        return {"slides": 0}
+        return {"slides": 0}, []
     labels = np.array([classes.index(label) for label, _ in labelled])
     probabilities = np.array([[p["probabilities"][c] for c in classes] for _, p in labelled])
     metrics: dict[str, Any] = {"slides": len(labelled)}
     metrics |= classification_metrics(probabilities, labels)
     if len(classes) == 2 and len(set(labels)) == 2:
         metrics["auc_interval_95"] = auc_interval(probabilities[:, 1], labels)
-    return metrics
+    return metrics, reliability(probabilities, labels)

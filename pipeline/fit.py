@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from saccade.models.attention_sampling import AttentionSampling, entropy_penalty
 from saccade.pipeline.augment import Change, unchanged
+from saccade.pipeline.calibration import calibration_metrics
 from saccade.pipeline.cohort import Example
 from saccade.pipeline.config import RunConfig, TrainingConfig
 from saccade.pipeline.errors import DivergedError, SheetError
 from saccade.pipeline.look import Look, Proposal, Subject, judge, propose
 from saccade.pipeline.metrics import classification_metrics
 from saccade.pipeline.reading import TileReader, TileRequest
+from saccade.pipeline.readout import read_out
 from saccade.pipeline.seeds import generator_for
 from saccade.tiling.errors import SlideError
 
@@ -132,20 +134,20 @@ def _step(bench: Bench, loss: Tensor, rate: float, epoch: int) -> float:
 
 
 @torch.inference_mode()
-def validate(bench: Bench, examples: Sequence[Example]) -> dict[str, float]:
-    """Metrics over slides, with draws that are the same at every epoch."""
+def validate(bench: Bench, examples: Sequence[Example]) -> dict[str, Any]:
+    """Metrics over slides, and what calibrates them; the draws are the same at every epoch."""
     bench.model.eval()
-    probabilities, labels = [], []
+    logits, labels = [], []
     batches = _split(examples, bench.config.training.batch)
     with closing(_looks(bench, batches, "validate", 0)) as seen:
         for looks, wanted in seen:
-            probabilities += [each.reading.logits.double().softmax(dim=1) for each in looks]
+            logits += [each.reading.logits for each in looks]
             labels.append(wanted)
-    if not probabilities:
+    if not logits:
         return {}
-    return classification_metrics(
-        torch.cat(probabilities).cpu().numpy(), torch.cat(labels).cpu().numpy()
-    )
+    outputs, known = torch.cat(logits), torch.cat(labels).cpu().numpy()
+    metrics = classification_metrics(read_out(outputs).cpu().numpy(), known)
+    return metrics | calibration_metrics(outputs.double().cpu().numpy(), known)
 
 
 def learning_rate(settings: TrainingConfig, epoch: float) -> float:

@@ -209,14 +209,30 @@ def draw(
 ) -> Places:
     """Draw a slide's tiles from its attention, without replacement, in the order of the draw."""
     flat = log_attention.detach().flatten().cpu()
-    offered = int(flat.isfinite().sum())
-    if flat.isnan().any() or not offered:
+    k = min(config.per_slide, places_offered(flat, subject.name))
+    cells = draw_places(flat[None], k, generator=generator)[0].numpy()
+    return place_cells(flat, subject, config, cells)
+
+
+def places_offered(log_attention: Tensor, name: str) -> int:
+    """Number of places that a slide offers.
+
+    Raises:
+        DivergedError: if its attention is not a number.
+    """
+    offered = int(log_attention.isfinite().sum())
+    if log_attention.isnan().any() or not offered:
         raise DivergedError(
-            f"{subject.name}: the attention of the model is not a number. Its training diverged: "
+            f"{name}: the attention of the model is not a number. Its training diverged: "
             "train again with a lower training.learning_rate."
         )
-    k = min(config.per_slide, offered)
-    cells = draw_places(flat[None], k, generator=generator)[0].numpy()
+    return offered
+
+
+def place_cells(
+    log_attention: Tensor, subject: Subject, config: TilesConfig, cells: NDArray[np.int64]
+) -> Places:
+    """Centre a tile on each of these cells; log attention is that of all cells, row by row."""
     side_l0 = (
         config.size_px * config.mpp / subject.mpp[0],
         config.size_px * config.mpp / subject.mpp[1],
@@ -228,5 +244,5 @@ def draw(
         mpp=config.mpp,
         side_l0=side_l0,
         cells=cells,
-        probability=flat.double().exp().numpy()[cells],
+        probability=log_attention.double().exp().numpy()[cells],
     )

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+
+from saccade.pipeline.reliability import calibration_error, reliability
 
 
 def classification_metrics(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer]
 ) -> dict[str, float]:
-    """Loss, accuracy, balanced accuracy and AUC.
+    """Loss, Brier score, calibration error, accuracy, balanced accuracy and AUC.
 
     Args:
         probabilities: (slides, classes), rows sum to 1.
         labels: (slides,) class indices.
 
     Returns:
-        `auc` is of the second class for two classes, else the mean of one class against the
-        rest; it is left out where a class is absent, since it does not exist then.
+        `brier` is the mean over slides of the squared distance of probabilities and label, summed
+        over the classes: 0 at best, 2 at worst. `auc` is of the second class for two classes,
+        else the mean of one class against the rest; it is left out where a class is absent, since
+        it does not exist then.
     """
     predicted = probabilities.argmax(axis=1)
     present, classes = np.unique(labels), probabilities.shape[1]
     recalls = [float((predicted[labels == label] == label).mean()) for label in present]
     metrics = {
         "loss": float(log_loss(labels, probabilities, labels=range(classes))),
+        "brier": float(
+            brier_score_loss(labels, probabilities, labels=range(classes), scale_by_half=False)
+        ),
+        "calibration_error": calibration_error(reliability(probabilities, labels)),
         "accuracy": float((predicted == labels).mean()),
         "balanced_accuracy": float(np.mean(recalls)),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor
 import saccade
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.models.build import build_model
+from saccade.pipeline.calibration import UNCALIBRATED, Calibration
 from saccade.pipeline.config import ModelConfig, RunConfig, TilesConfig, ViewConfig
 from saccade.pipeline.errors import ConfigError, ModelFileError
 from saccade.pipeline.files import atomic_path
@@ -43,6 +45,9 @@ class ModelCard:
         finest_mpp: of the thumbnails the view is made from.
         code: version of Saccade that wrote it.
         training: what is worth knowing of the training: epoch, validation metrics, data.
+        temperature: that the model's outputs are divided by before they are read as
+            probabilities.
+        calibration: where the temperature comes from, in words.
     """
 
     classes: tuple[str, ...]
@@ -52,10 +57,20 @@ class ModelCard:
     finest_mpp: float
     code: str = saccade.__version__
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    temperature: float = 1.0
+    calibration: str = UNCALIBRATED.reason
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be positive and finite, got {self.temperature}.")
 
     @classmethod
     def of(
-        cls, config: RunConfig, classes: tuple[str, ...], training: Mapping[str, Any] | None = None
+        cls,
+        config: RunConfig,
+        classes: tuple[str, ...],
+        training: Mapping[str, Any] | None = None,
+        calibration: Calibration = UNCALIBRATED,
     ) -> ModelCard:
         """Card of a model trained with `config`."""
         # Where the encoder's first weights came from no longer matters: the file holds its own.
@@ -67,6 +82,8 @@ class ModelCard:
             model=model,
             finest_mpp=config.pyramid.finest_mpp,
             training=training or {},
+            temperature=calibration.temperature,
+            calibration=calibration.reason,
         )
 
     def build(self) -> AttentionSampling:
@@ -186,6 +203,9 @@ def _card(name: str, header: dict[str, Any]) -> ModelCard:
             finest_mpp=float(header["finest_mpp"]),
             code=str(header["code"]),
             training=dict(header["training"]),
+            # Files of before there was any calibration.
+            temperature=float(header.get("temperature", 1.0)),
+            calibration=str(header.get("calibration", UNCALIBRATED.reason)),
         )
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ModelFileError(

@@ -3,52 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from saccade.pipeline.config import PyramidConfig
-from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.files import write_json
 from saccade.pipeline.glance import glance_at
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.look import Subject
 from saccade.pipeline.model_file import ModelCard, load_model, weights_hash
-from saccade.pipeline.prediction import predict_subject
+from saccade.pipeline.options import PredictOptions
+from saccade.pipeline.prediction import Prediction, predict_subject
 from saccade.pipeline.reading import SlideRef, TileReader
 from saccade.pipeline.record import RECORD, Record, Stopwatch
 from saccade.pipeline.results import is_complete, write_results
-from saccade.pipeline.seeds import generator_for
 from saccade.pipeline.thumbnails import ensure_pyramid
 from saccade.tiling import Slide
 
 _COARSER = 1.25  # from here on, enlarged tiles are a reason for doubt
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class PredictOptions:
-    """What a prediction can be told beside slide, model and folder.
-
-    Attributes:
-        tiles: tiles to read; as many as in training if None.
-        seed: of the draw. The same slide, model, tiles and seed give the same prediction.
-        device: cpu, cuda, cuda:1.
-        workers: threads that read.
-        force: predict again even if the folder holds this very prediction.
-    """
-
-    tiles: int | None = None
-    seed: int = 0
-    device: str = "cpu"
-    workers: int = 2
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if self.tiles is not None and self.tiles < 1:
-            raise ConfigError(f"tiles must be at least 1, got {self.tiles}.")
 
 
 def predict_slide(
@@ -69,7 +42,7 @@ def predict_slide(
         slide_ref: the slide.
         model_path: that `train` wrote.
         out: folder of results.
-        options: tiles, seed, device.
+        options: how to draw tiles, and what to do it with.
         name: of the slide; its file's name without suffix if not given.
         pyramid_path: of the slide's pyramid; `out / "pyramid.zarr"` if not given.
         progress: called with (done, all) while the pyramid is built.
@@ -90,9 +63,7 @@ def predict_slide(
                 "slide": slide.content_hash,
                 "slide_mpp": slide.mpp,
                 "model": weights_hash(model_path),
-                "tiles": options.tiles,
-                "seed": options.seed,
-                "device": torch.device(options.device).type,
+                **options.inputs,
             },
         )
         if record.matches(out / RECORD) and is_complete(out) and not options.force:
@@ -106,20 +77,16 @@ def predict_slide(
         )
         name = name or slide.name
         glance = glance_at(pyramid, card.view, stride=model.attention.stride, name=name)
-        tiles = replace(card.tiles, per_slide=options.tiles or card.tiles.per_slide)
+        tiles = card.tiles
         lattice = slide.lattice_for(tiles.size_px, tiles.mpp, tiles.snap)
         subject = Subject(name, slide_ref, glance, slide.mpp, lattice)
         with TileReader(size_px=tiles.size_px, mpp=tiles.mpp, workers=options.workers) as reader:
-            prediction = predict_subject(
-                model, subject, card.classes, reader, tiles, generator_for("predict", options.seed)
-            )
+            prediction = predict_subject(model, card, subject, reader, options)
             decoded, waited = reader.counts(), reader.waited_seconds
         # First, or a run killed now would leave a record of files that are no longer there.
         (out / RECORD).unlink(missing_ok=True)
-        doubts = _doubts(slide, card)
-        write_results(
-            out, name, slide, pyramid, prediction, encoder=card.model.encoder, doubts=doubts
-        )
+        doubts = [*_of_the_scale(slide, card), *_of_the_draw(prediction)]
+        write_results(out, name, slide, pyramid, prediction, card, doubts=doubts)
         cost = watch.cost(
             tiles_read=len(prediction.places),
             waited_seconds=round(waited, 3),
@@ -132,8 +99,8 @@ def predict_slide(
         return True
 
 
-def _doubts(slide: Slide, card: ModelCard) -> list[str]:
-    """Reasons to trust the prediction less, for the person who reads it."""
+def _of_the_scale(slide: Slide, card: ModelCard) -> list[str]:
+    """Reasons to trust the prediction less: tiles that are not what the model learned from."""
     coarser = max(slide.mpp) / card.tiles.mpp
     if coarser <= _COARSER:
         return []
@@ -141,4 +108,19 @@ def _doubts(slide: Slide, card: ModelCard) -> list[str]:
         f"The slide has {max(slide.mpp):g} um/px, and the model looks at tiles of "
         f"{card.tiles.mpp:g} um/px: they were enlarged {coarser:.3g} times, and show less than "
         "what it was trained on."
+    ]
+
+
+def _of_the_draw(prediction: Prediction) -> list[str]:
+    """Reasons to trust the prediction less: tiles that could have been others."""
+    if prediction.ended == "budget":
+        return [
+            "The tiles that were allowed ended before the outcome was sure: allow more with "
+            "--tiles, or take it as undecided."
+        ]
+    if prediction.sure or prediction.ended == "all read":
+        return []
+    return [
+        "Other tiles, drawn from the same attention, could have named another class: draw more "
+        "with --tiles or --repeats, or read until it is sure with --until-sure 0."
     ]

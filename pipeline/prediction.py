@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from saccade.models.attention_sampling import AttentionSampling
-from saccade.pipeline.config import TilesConfig
-from saccade.pipeline.look import Look, Subject, at_places, propose
-from saccade.pipeline.reading import TileReader, TileRequest
-from saccade.tiling.errors import SlideError
+from saccade.pipeline.gaze import Ended, Gaze, Gazer
+from saccade.pipeline.look import Subject, attend
+from saccade.pipeline.model_file import ModelCard
+from saccade.pipeline.options import PredictOptions
+from saccade.pipeline.reading import TileReader
+from saccade.pipeline.readout import read_out
 from saccade.tiling.grid import CellGrid
 from saccade.tiling.places import Places
-
-_PIECE = 256  # tiles: those of the next piece are read while these are encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +26,28 @@ class Prediction:
     Attributes:
         classes: names.
         probabilities: (classes,).
+        intervals: (classes, 2), from and to: where the probabilities by all tiles of the slide are
+            in 95 of 100 draws. None where the most attended tiles were read.
+        draws: how many; 0 where the most attended tiles were read.
+        ended: why no more tiles were read; None if their number was fixed beforehand.
+        sure: whether another draw would hardly name another class.
         attention: (grid rows, grid cols), sums to 1; 0 where there is no tissue.
         valid: (grid rows, grid cols), where there is tissue.
         grid: where the cells of attention lie on level 0.
-        places: the tiles that were read, in the order of the draw.
+        places: the tiles that were read, each once, in the order of the draw.
         tiles: uint8 (k, side, side, 3).
         features: (k, features) of the tiles.
-        weight: (k,) of each tile in the slide's feature; sums to 1.
+        weight: (k,) of each tile in the slide's feature, mean over the draws; sums to 1.
         evidence: (k, classes): the logits that the tile alone would give, above their mean over
             the classes. What a tile says, whatever attention it got.
     """
 
     classes: tuple[str, ...]
     probabilities: NDArray[np.float64]
+    intervals: NDArray[np.float64] | None
+    draws: int
+    ended: Ended | None
+    sure: bool
     attention: NDArray[np.float32]
     valid: NDArray[np.bool_]
     grid: CellGrid
@@ -57,87 +63,63 @@ class Prediction:
         return int(self.probabilities.argmax())
 
     @property
+    def mode(self) -> str:
+        """How the tiles were chosen."""
+        if self.draws == 0:
+            return "top"
+        return "drawn" if self.ended is None else "until sure"
+
+    @property
     def strongest_first(self) -> NDArray[np.intp]:
         """The tiles in the order of their evidence for the predicted class, most first."""
         return np.argsort(-self.evidence[:, self.predicted], kind="stable")
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Some of a slide's tiles, by their numbers in the order of the draw."""
-
-    numbers: NDArray[np.intp]
-    requests: Sequence[TileRequest]
-
-
 @torch.inference_mode()
 def predict_subject(
     model: AttentionSampling,
+    card: ModelCard,
     subject: Subject,
-    classes: tuple[str, ...],
     reader: TileReader,
-    tiles: TilesConfig,
-    generator: torch.Generator,
+    options: PredictOptions,
 ) -> Prediction:
-    """Look at a slide once and say what was seen.
-
-    Many tiles are read and encoded in pieces, those of the next while these are encoded, so that
-    memory for encoding does not grow with their number.
+    """Look at a slide as the options say, and say what was seen.
 
     Raises:
+        DivergedError: if the attention of the model is not a number.
         SlideError: if its tiles cannot be read.
     """
-    proposal = propose(model, [subject], tiles, [generator])
-    (request,), (places,), (log_attention,) = (
-        proposal.requests,
-        proposal.places,
-        proposal.log_attention,
-    )
-    pixels, features = _encoded(model, request, reader)
-    reading = model.weigh(features[None], at_places(log_attention, places))
-    return _prediction(model, subject, classes, Look(log_attention, places, pixels, reading))
+    (log_attention,) = attend(model, [subject], next(model.parameters()).device)
+    gazer = Gazer(model, subject, log_attention, reader, card.tiles, card.temperature)
+    return _prediction(gazer, card.classes, _look(gazer, options))
 
 
-def _encoded(
-    model: AttentionSampling, request: TileRequest, reader: TileReader
-) -> tuple[NDArray[np.uint8], Tensor]:
-    """Tiles (n, side, side, 3) and their features (n, features)."""
-    device = next(model.parameters()).device
-    numbers, pixels, features = [], [], []
-    with closing(reader.ahead(_pieces(request), 1)) as read:
-        for piece, (found,) in read:
-            if isinstance(found, SlideError):
-                raise found
-            batch = torch.from_numpy(found).permute(0, 3, 1, 2)[None]
-            numbers.append(piece.numbers)
-            pixels.append(found)
-            features.append(model.encode(batch.to(device))[0])
-    back = np.argsort(np.concatenate(numbers))
-    return np.concatenate(pixels)[back], torch.cat(features)[torch.from_numpy(back).to(device)]
+def _look(gazer: Gazer, options: PredictOptions) -> Gaze:
+    if options.until_sure is not None:
+        return gazer.until_sure(options.seed, options.until_sure, options.tiles)
+    if options.tiles is not None:
+        gazer = replace(gazer, config=replace(gazer.config, per_slide=options.tiles))
+    if options.top:
+        return gazer.most_attended()
+    return gazer.drawn(options.seed, options.repeats)
 
 
-def _pieces(request: TileRequest) -> Iterator[Piece]:
-    """A request in pieces; each a band of the slide, so that few source tiles are in two."""
-    x, y = request.corners_l0.T
-    count = -(-len(x) // _PIECE)
-    order = np.lexsort((x, y)) if count > 1 else np.arange(len(x))
-    for numbers in np.array_split(order, count):
-        yield Piece(numbers, [TileRequest(request.slide, request.corners_l0[numbers])])
-
-
-def _prediction(
-    model: AttentionSampling, subject: Subject, classes: tuple[str, ...], seen: Look
-) -> Prediction:
-    evidence = model.evidence(seen.reading.features.double())[0]
+def _prediction(gazer: Gazer, classes: tuple[str, ...], seen: Gaze) -> Prediction:
+    evidence = gazer.model.evidence(seen.features[None].double())[0]
+    by_chance = seen.draws > 0 or len(seen.places) == gazer.offered
     return Prediction(
         classes=classes,
-        probabilities=seen.reading.logits[0].double().softmax(dim=0).cpu().numpy(),
-        attention=seen.log_attention.exp().float().cpu().numpy(),
-        valid=subject.glance.valid,
-        grid=subject.glance.grid,
+        probabilities=read_out(seen.outcome.outputs).cpu().numpy(),
+        intervals=seen.outcome.intervals(seen.miss) if by_chance else None,
+        draws=seen.draws,
+        ended=seen.ended,
+        sure=seen.ended == "sure" or seen.outcome.is_sure(miss=seen.miss),
+        attention=gazer.log_attention.exp().float().cpu().numpy(),
+        valid=gazer.subject.glance.valid,
+        grid=gazer.subject.glance.grid,
         places=seen.places,
         tiles=seen.tiles,
-        features=seen.reading.features[0].float().cpu().numpy(),
-        weight=seen.reading.weights[0].double().cpu().numpy(),
+        features=seen.features.float().cpu().numpy(),
+        weight=seen.weight.cpu().numpy(),
         evidence=evidence.cpu().numpy(),
     )

@@ -24,6 +24,7 @@ from saccade.pipeline.export.ometiff import write_heatmap
 from saccade.pipeline.export.picture import Overview, draw_overview
 from saccade.pipeline.export.tables import write_tiles_csv
 from saccade.pipeline.files import write_json
+from saccade.pipeline.model_file import ModelCard
 from saccade.pipeline.prediction import Prediction
 from saccade.pipeline.record import RECORD
 from saccade.tiling import Slide
@@ -42,6 +43,10 @@ ATTENTION = (
     "Attention of Saccade over the slide: the chance of each cell to be drawn first; sums to 1 "
     "over the slide, 0 outside the tissue. Research use only."
 )
+INTERVALS = (
+    "The chance of the draw alone: where all tiles of the slide would put the probability. Nothing "
+    "of what the model may have wrong."
+)
 THUMBNAIL_PX = 2048  # longest side of the thumbnail in the overview
 STRONGEST = 6  # tiles shown beside the overview
 
@@ -57,8 +62,8 @@ def write_results(
     slide: Slide,
     pyramid: Pyramid,
     prediction: Prediction,
+    card: ModelCard,
     *,
-    encoder: str,
     doubts: Sequence[str] = (),
 ) -> None:
     """Write all files of a prediction but its record.
@@ -69,7 +74,7 @@ def write_results(
         slide: itself.
         pyramid: its thumbnails.
         prediction: what was seen.
-        encoder: name of the network behind the features.
+        card: of the model.
         doubts: reasons to trust the prediction less, a sentence each.
     """
     columns = tile_columns(prediction)
@@ -87,11 +92,20 @@ def write_results(
         description=ATTENTION,
     )
     write_features_h5(
-        out / "features.h5", prediction.features, prediction.places, slide, encoder=encoder
+        out / "features.h5",
+        prediction.features,
+        prediction.places,
+        slide,
+        encoder=card.model.encoder,
     )
     draw_overview(out / "attention.png", _overview(name, slide, pyramid, prediction))
     write_json(
-        out / "prediction.json", {**_summary(name, slide, prediction), "doubts": list(doubts)}
+        out / "prediction.json",
+        {
+            **_summary(name, slide, prediction),
+            **_certainty(prediction, card),
+            "doubts": list(doubts),
+        },
     )
 
 
@@ -129,6 +143,25 @@ def _summary(name: str, slide: Slide, prediction: Prediction) -> dict[str, Any]:
     }
 
 
+def _certainty(prediction: Prediction, card: ModelCard) -> dict[str, Any]:
+    intervals = prediction.intervals
+    return {
+        "intervals_95": None
+        if intervals is None
+        else {
+            each: [float(n) for n in ends]
+            for each, ends in zip(prediction.classes, intervals, strict=True)
+        },
+        "intervals_cover": INTERVALS,
+        "mode": prediction.mode,
+        "draws": prediction.draws,
+        "ended": prediction.ended,
+        "attention_read": min(1.0, float(prediction.places.probability.sum())),
+        "temperature": card.temperature,
+        "calibration": card.calibration,
+    }
+
+
 def _thumbnail_level(pyramid: Pyramid) -> int:
     """The finest level that a page can show."""
     fits = (i for i, level in enumerate(pyramid.levels) if max(level.shape) <= THUMBNAIL_PX)
@@ -151,12 +184,20 @@ def _overview(name: str, slide: Slide, pyramid: Pyramid, prediction: Prediction)
         tissue=prediction.valid,
         boxes_um=np.concatenate([corners_um, sides_um], axis=1),
         title=name,
-        subtitle="   ".join(
-            f"{each} {p:.1%}"
-            for each, p in zip(prediction.classes, prediction.probabilities, strict=True)
-        ),
+        subtitle=_subtitle(prediction),
         tiles=prediction.tiles[strongest],
         tile_notes=tuple(
             f"evidence {prediction.evidence[i, prediction.predicted]:+.2f}" for i in strongest
         ),
     )
+
+
+def _subtitle(prediction: Prediction) -> str:
+    """Probabilities, with their intervals where there are any."""
+    named = zip(prediction.classes, prediction.probabilities, strict=True)
+    chances = [f"{each} {p:.1%}" for each, p in named]
+    if prediction.intervals is None:
+        return "   ".join(chances)
+    ends = [f" ({low:.0%} to {high:.0%})" for low, high in prediction.intervals]
+    said = [chance + end for chance, end in zip(chances, ends, strict=True)]
+    return "   ".join([*said, "in brackets: by the chance of the draw alone"])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from saccade.pipeline.errors import ModelFileError
 from saccade.pipeline.export.bundle import export_results
-from saccade.pipeline.predict import PredictOptions, predict_slide
+from saccade.pipeline.options import PredictOptions
+from saccade.pipeline.predict import predict_slide
 from saccade.pipeline.reading import SlideRef
 
 MODEL = "model.safetensors"

@@ -20,6 +20,7 @@ from torch import Tensor
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.models.build import build_model
 from saccade.models.finetune import choose_what_learns, parameter_groups
+from saccade.pipeline.calibration import calibration_of
 from saccade.pipeline.checkpoint import RunState, load_checkpoint, save_checkpoint
 from saccade.pipeline.cohort import Cohort, load_cohort
 from saccade.pipeline.config import RunConfig
@@ -201,7 +202,8 @@ def _write_outputs(out: Path, bench: Bench, state: RunState, classes: tuple[str,
         ("model.safetensors", state.best_weights, state.best_epoch),
         ("last.safetensors", _weights(bench.model), state.epoch),
     ):
-        card = ModelCard.of(bench.config, classes, training=state.history[epoch - 1])
+        line = state.history[epoch - 1]
+        card = ModelCard.of(bench.config, classes, line, calibration_of(line["val"]))
         save_model(out / name, weights, card)
     with atomic_path(out / "metrics.jsonl") as partial:
         partial.write_text("".join(json.dumps(line) + "\n" for line in state.history))

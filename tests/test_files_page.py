@@ -14,7 +14,7 @@ import zarr
 
 from saccade.pipeline.evaluate import evaluate
 from saccade.pipeline.model_file import load_model
-from saccade.pipeline.predict import PredictOptions
+from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.run import run_slide
 from saccade.pipeline.sheet import of_split

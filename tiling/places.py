@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,36 @@ class Places:
 
     def __len__(self) -> int:
         return len(self.corners_l0)
+
+    def take(self, numbers: NDArray[np.integer]) -> Places:
+        """Some of the places, by their numbers."""
+        return replace(
+            self,
+            corners_l0=self.corners_l0[numbers],
+            cells=self.cells[numbers],
+            probability=self.probability[numbers],
+        )
+
+
+def together(draws: Sequence[Places]) -> tuple[Places, list[NDArray[np.intp]]]:
+    """Places of several draws from one grid, each once.
+
+    Returns:
+        The places in the order in which they came first, and for each draw the numbers that its
+        places have among them.
+    """
+    joined = replace(
+        draws[0],
+        corners_l0=np.concatenate([each.corners_l0 for each in draws]),
+        cells=np.concatenate([each.cells for each in draws]),
+        probability=np.concatenate([each.probability for each in draws]),
+    )
+    _, first, which = np.unique(joined.cells, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # of the distinct cells, by when they came first
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    ends = np.cumsum([len(each) for each in draws])[:-1]
+    return joined.take(first[order]), np.split(number[which], ends)
 
 
 def corners_l0(centres_l0: NDArray[np.floating], side_l0: tuple[float, float]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -278,12 +279,43 @@ def test_predict_says_what_it_saw(cohort: TinyCohort, trained: Path, predicted: 
     model = ["--model", trained / "model.safetensors", "--out", predicted]
     result = saccade_("predict", cohort.path("s6"), *model, "--device", "cpu")
 
-    (line,) = result.stderr.splitlines()
+    line, *notes = result.stderr.splitlines()
+    assert all(note.startswith("note: ") for note in notes)
     assert "is up to date" in line
     assert "4 tiles read" in line
+    assert "by the chance of the draw" in line
     assert str(predicted / "attention.png") in line
     again = saccade_("predict", cohort.path("s6"), *model, "--device", "cpu", "--seed", "3")
     assert "is up to date" not in again.stderr
+
+
+def test_predict_chooses_tiles_as_it_is_told(
+    cohort: TinyCohort, trained: Path, tmp_path: Path
+) -> None:
+    def said(*options: object) -> str:
+        model = ["--model", trained / "model.safetensors", "--out", tmp_path, "--device", "cpu"]
+        return saccade_("predict", cohort.path("s6"), *model, *options).stderr.splitlines()[0]
+
+    assert "chance of the draw" not in said("--top")
+    assert int(said("--repeats", "3").split(" tiles read")[0].split()[-1]) > 4
+    assert re.search(r"sure after \d+ tiles read", said("--until-sure", "0", "--tiles", "20"))
+    assert ", all " in said("--until-sure", "0.49", "--tiles", "100000")
+    run = ["run", cohort.path("s6"), "--models", trained, "--out", tmp_path / "run"]
+    saccade_(*run, "--top", "--tiles", "3", "--device", "cpu")
+    kept = json.loads((tmp_path / "run" / "prediction.json").read_text())
+    assert (kept["mode"], kept["tiles_read"]) == ("top", 3)
+
+
+def test_ways_to_choose_tiles_that_exclude_each_other_are_one_line(
+    cohort: TinyCohort, trained: Path, tmp_path: Path
+) -> None:
+    slide = ["predict", cohort.path("s6"), "--model", trained / "model.safetensors"]
+    out = ["--out", tmp_path / "out"]
+
+    assert "leave repeats out" in refusal(*slide, *out, "--top", "--repeats", "2")
+    assert "Leave top out" in refusal(*slide, *out, "--top", "--until-sure", "0")
+    assert "Leave repeats out" in refusal(*slide, *out, "--repeats", "2", "--until-sure", "0")
+    assert "below 0.5" in refusal(*slide, *out, "--until-sure", "1")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x80\x04nonsense" * 100])

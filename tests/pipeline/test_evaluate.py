@@ -74,6 +74,31 @@ def test_metrics_are_those_of_a_hand(tmp_path: Path) -> None:
     assert (kept["auc"], kept["missing"]) == (0.75, [])
 
 
+def test_probabilities_are_held_against_what_came_true(tmp_path: Path) -> None:
+    for slide, probability in zip(("s0", "s1", "s2", "s3"), (0.1, 0.62, 0.4, 0.9), strict=True):
+        write(tmp_path, slide, 1 - probability, probability)
+    evaluate(tmp_path, rows("a", "a", "b", "b"), tmp_path)
+
+    kept = json.loads((tmp_path / "metrics.json").read_text())
+    assert kept["brier"] == pytest.approx(2 * (0.1**2 + 0.62**2 + 0.6**2 + 0.1**2) / 4)
+    assert [(each["slides"], each["accuracy"]) for each in kept["reliability"]] == [
+        (1, 0.0),
+        (1, 0.0),
+        (2, 1.0),
+    ]
+    assert kept["calibration_error"] == pytest.approx((0.6 + 0.62 + 2 * 0.1) / 4)
+    assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_labels_there_is_no_picture_of_them(tmp_path: Path) -> None:
+    write(tmp_path, "s0", 0.9, 0.1)
+    (tmp_path / "calibration.png").write_bytes(b"of another table")
+    evaluate(tmp_path, rows(""), tmp_path)
+
+    assert not (tmp_path / "calibration.png").exists()
+    assert json.loads((tmp_path / "metrics.json").read_text())["reliability"] == []
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     write(tmp_path, "s0", 0.9, 0.1)
     write(tmp_path, "s2", 0.9, 0.1)

@@ -121,6 +121,17 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "text.safetensors", "is not a model")
 
 
+def test_the_temperature_travels_and_older_files_have_none(model: Path, tmp_path: Path) -> None:
+    warm = with_header(model, tmp_path / "warm.safetensors", temperature=2.5, calibration="why")
+    old = with_header(model, tmp_path / "old.safetensors", temperature=None, calibration=None)
+
+    assert (read_card(warm).temperature, read_card(warm).calibration) == (2.5, "why")
+    assert read_card(old).temperature == 1
+    for impossible in (0.0, -1.0, "hot"):
+        path = with_header(model, tmp_path / "m.safetensors", temperature=impossible)
+        refused(path, "incomplete or damaged")
+
+
 def test_a_newer_format_is_refused(model: Path, tmp_path: Path) -> None:
     refused(with_header(model, tmp_path / "m.safetensors", version=99), "format 99.*upgrade")
 

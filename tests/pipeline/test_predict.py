@@ -18,13 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from saccade.models.attention_networks import PaperAttention
-from saccade.pipeline import prediction
+from saccade.pipeline import encoding
 from saccade.pipeline.config import ModelConfig, RunConfig, TilesConfig, ViewConfig
 from saccade.pipeline.errors import ConfigError, DivergedError, ModelFileError, ResultsError
 from saccade.pipeline.files import write_json
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import ModelCard, load_model, save_model
-from saccade.pipeline.predict import PredictOptions, predict_slide
+from saccade.pipeline.options import PredictOptions
+from saccade.pipeline.predict import predict_slide
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.results import FILES, is_complete
 from saccade.pipeline.run import run_slide
@@ -386,7 +387,7 @@ def test_the_places_in_the_files_are_those_that_were_read(
 def test_many_tiles_in_pieces_are_judged_as_in_one(
     folder: Path, result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction, "_PIECE", 3)
+    monkeypatch.setattr(encoding, "_PIECE", 3)
     predict(folder, tmp_path)
 
     for one, other in zip(tiles_of(tmp_path), tiles_of(result), strict=True):

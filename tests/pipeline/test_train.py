@@ -112,7 +112,34 @@ def test_a_line_an_epoch(run: Run, tmp_path: Path) -> None:
     assert lines(tmp_path) == reported == result.history
     assert [line["epoch"] for line in reported] == [1, 2]
     assert reported[0]["train"]["tiles_read"] == 4 * TINY.tiles.per_slide
-    assert {"loss", "accuracy", "balanced_accuracy", "auc"} == set(reported[0]["val"])
+    assert set(reported[0]["val"]) == {
+        *("loss", "brier", "calibration_error", "accuracy", "balanced_accuracy", "auc"),
+        *("temperature", "calibration"),
+    }
+
+
+def test_the_model_carries_the_temperature_of_its_own_epoch(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = iter([(0.1, 2.5), (0.9, 0.5)])
+
+    def validated(*_: object) -> dict[str, Any]:
+        loss, temperature = next(epochs)
+        return {"loss": loss, "temperature": temperature, "calibration": f"at {temperature}"}
+
+    monkeypatch.setattr(training, "validate", validated)
+    run(tmp_path)
+    best, last = (read_card(tmp_path / f"{name}.safetensors") for name in ("model", "last"))
+
+    assert (best.temperature, best.calibration) == (2.5, "at 2.5")
+    assert (last.temperature, last.calibration) == (0.5, "at 0.5")
+
+
+def test_two_validation_slides_calibrate_nothing_and_the_model_says_so(trained: Path) -> None:
+    card = read_card(trained / "model.safetensors")
+
+    assert card.temperature == 1
+    assert card.calibration.startswith("not calibrated: 2 validation slides")
 
 
 def test_record_names_every_slide_by_its_content(trained: Path, cohort: TinyCohort) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.tiling.places import Places, corners_l0, patch_starts
+from saccade.tiling.places import Places, corners_l0, patch_starts, together
 
 COORDINATE = st.floats(-1e6, 1e6, allow_nan=False)
 SIDE = st.floats(0.01, 1e4, allow_nan=False)
@@ -150,3 +150,26 @@ def test_patches_are_centred_on_their_cell(
     )
 
     assert np.abs(starts + patch / 2 - (index + 0.5) * factor).max() <= 0.5 + 1e-3
+
+
+def test_places_of_several_draws_come_once_where_they_came_first() -> None:
+    grid = np.array([[7, 2, 9], [2, 4, 7], [1, 9, 4]])
+    draws = [
+        Places(
+            corners_l0=np.stack([cells * 10, cells], axis=1),
+            side_px=8,
+            mpp=0.5,
+            side_l0=(8.0, 8.0),
+            cells=cells,
+            probability=cells / 100,
+        )
+        for cells in grid
+    ]
+    places, numbers = together(draws)
+
+    assert places.cells.tolist() == [7, 2, 9, 4, 1]
+    assert [each.tolist() for each in numbers] == [[0, 1, 2], [1, 3, 0], [4, 2, 3]]
+    for draw, number in zip(draws, numbers, strict=True):
+        again = places.take(number)
+        for name in ("cells", "corners_l0", "probability"):
+            assert np.array_equal(getattr(again, name), getattr(draw, name))
