@@ -159,6 +159,9 @@ class TrainingConfig:
         clip_norm: bound on the global norm of the gradient; 0 for none.
         class_weights: `balanced` counts each class equally, `none` each slide.
         entropy: strength of the regulariser that keeps attention from collapsing early.
+        explore: share of the draws that is spread evenly over the tissue at first, whatever the
+            attention; the weights make up for that. At least 0 and less than 1.
+        explore_epochs: over which that share falls to nothing.
         early_stopping: epochs without a better validation loss before training ends; 0 for never.
         seed: of initialisation, order and draws.
         workers: threads that read tiles.
@@ -177,18 +180,21 @@ class TrainingConfig:
     clip_norm: float = 1.0
     class_weights: Literal["balanced", "none"] = "balanced"
     entropy: float = 1e-4
+    explore: float = 0.0
+    explore_epochs: int = 10
     early_stopping: int = 0
     seed: int = 0
     workers: int = 2
     read_ahead: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "workers"):
+        for name in ("epochs", "batch", "workers", "explore_epochs"):
             _require(
                 getattr(self, name) >= 1,
                 f"training.{name} must be at least 1, got {getattr(self, name)}.",
             )
         _positive("training.learning_rate", self.learning_rate)
+        _require(0 <= self.explore < 1, f"training.explore must be in [0, 1), got {self.explore}.")
         _require(
             0 < self.layer_decay <= 1,
             f"training.layer_decay must be in (0, 1], got {self.layer_decay}.",

@@ -159,6 +159,15 @@ def learning_rate(settings: TrainingConfig, epoch: float) -> float:
     return settings.learning_rate * warm * fall
 
 
+def exploration(settings: TrainingConfig, epoch: int) -> float:
+    """Share of the draws' proposal that is spread evenly at an epoch: falls linearly to none.
+
+    >>> [exploration(TrainingConfig(explore=0.4, explore_epochs=4), epoch) for epoch in (0, 1, 4)]
+    [0.4, 0.30000000000000004, 0.0]
+    """
+    return settings.explore * max(0.0, 1 - epoch / settings.explore_epochs)
+
+
 def class_weights(labels: Sequence[int], classes: int, mode: str) -> Tensor:
     """(classes,) weights of mean 1 over the slides: each class counts equally if `balanced`."""
     if mode == "none":
@@ -207,10 +216,15 @@ def _propose(
     subjects = [example.subject for example in known]
     dice = [generator_for(purpose, seed, epoch, subject.name) for subject in subjects]
     if not known:
-        return Batch(known, Proposal(subjects, [], [], []))
-    changes = _changes(bench, subjects, epoch) if purpose == "train" else unchanged(subjects)
+        return Batch(known, Proposal(subjects, [], [], [], []))
+    training = purpose == "train"
+    changes = _changes(bench, subjects, epoch) if training else unchanged(subjects)
+    explore = exploration(bench.config.training, epoch) if training else 0.0
     with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
-        return Batch(known, propose(bench.model, subjects, bench.config.tiles, dice, changes))
+        proposal = propose(
+            bench.model, subjects, bench.config.tiles, dice, changes, explore=explore
+        )
+    return Batch(known, proposal)
 
 
 def _changes(bench: Bench, subjects: Sequence[Subject], epoch: int) -> list[Change]:

@@ -16,7 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saccade.models.attention_sampling import AttentionSampling, Reading, draw_places
+from saccade.models.attention_sampling import (
+    AttentionSampling,
+    Reading,
+    draw_places,
+    mix_with_uniform,
+)
 from saccade.pipeline.augment import Change, turn, turn_back, unchanged
 from saccade.pipeline.config import TilesConfig
 from saccade.pipeline.errors import DivergedError
@@ -52,13 +57,16 @@ class Proposal:
 
     Attributes:
         subjects: the slides.
-        log_attention: of each slide, what its places were drawn from, (grid rows, grid cols).
+        log_attention: of each slide, (grid rows, grid cols).
+        log_proposal: of each slide, what its places were drawn from; the attention itself, or a
+            mixture of it.
         places: of each slide, in the order of the draw.
         changes: how each slide is shown.
     """
 
     subjects: Sequence[Subject]
     log_attention: Sequence[Tensor]
+    log_proposal: Sequence[Tensor]
     places: Sequence[Places]
     changes: Sequence[Change]
 
@@ -94,6 +102,8 @@ def propose(
     config: TilesConfig,
     generators: Sequence[torch.Generator],
     changes: Sequence[Change] | None = None,
+    *,
+    explore: float = 0.0,
 ) -> Proposal:
     """Attend to slides and draw their places.
 
@@ -103,17 +113,22 @@ def propose(
         config: how many tiles, and how large. A slide with fewer places gives those it has.
         generators: one CPU generator a slide, so that no draw depends on another slide.
         changes: how each slide is shown; as it is if None.
+        explore: share of the proposal that is spread evenly over the tissue, whatever the
+            attention; `judge` weighs places so that the outcome is, in expectation, the same.
 
     Raises:
         DivergedError: if the attention of the model is not a number.
     """
     changes = unchanged(subjects) if changes is None else changes
     maps = attend(model, subjects, next(model.parameters()).device, changes)
-    places = [
-        draw(log_attention, subject, config, generator)
-        for log_attention, subject, generator in zip(maps, subjects, generators, strict=True)
+    proposals = [
+        mix_with_uniform(each.detach()[None], explore)[0] if explore else each for each in maps
     ]
-    return Proposal(subjects, maps, places, changes)
+    places = [
+        draw(log_proposal, subject, config, generator)
+        for log_proposal, subject, generator in zip(proposals, subjects, generators, strict=True)
+    ]
+    return Proposal(subjects, maps, proposals, places, changes)
 
 
 def judge(
@@ -134,15 +149,17 @@ def judge(
             as it is now.
     """
     device = next(model.parameters()).device
-    drawn_from = proposal.log_attention
-    maps = attend(model, proposal.subjects, device, proposal.changes) if anew else drawn_from
+    maps = proposal.log_attention
+    if anew:
+        maps = attend(model, proposal.subjects, device, proposal.changes)
     features = iter(_encode(model, tiles, proposal.changes, device))
     looks: list[Look | SlideError] = []
     for i, (found, places) in enumerate(zip(tiles, proposal.places, strict=True)):
         if isinstance(found, SlideError):
             looks.append(found)
             continue
-        log_proposal = at_places(drawn_from[i], places) if anew else None
+        drawn_from = proposal.log_proposal[i]
+        log_proposal = None if drawn_from is maps[i] else at_places(drawn_from, places)
         reading = model.weigh(next(features)[None], at_places(maps[i], places), log_proposal)
         looks.append(Look(maps[i], places, found, reading))
     return looks
@@ -205,10 +222,10 @@ def attend(
 
 
 def draw(
-    log_attention: Tensor, subject: Subject, config: TilesConfig, generator: torch.Generator
+    log_proposal: Tensor, subject: Subject, config: TilesConfig, generator: torch.Generator
 ) -> Places:
-    """Draw a slide's tiles from its attention, without replacement, in the order of the draw."""
-    flat = log_attention.detach().flatten().cpu()
+    """Draw a slide's tiles without replacement, in the order of the draw."""
+    flat = log_proposal.detach().flatten().cpu()
     k = min(config.per_slide, places_offered(flat, subject.name))
     cells = draw_places(flat[None], k, generator=generator)[0].numpy()
     return place_cells(flat, subject, config, cells)

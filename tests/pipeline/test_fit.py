@@ -47,9 +47,9 @@ def steps_and_draws(
     with_gradient: list[bool] = []
     propose, step = fit.propose, bench.optimizer.step
 
-    def proposed(*args: Any) -> Proposal:
+    def proposed(*args: Any, **options: Any) -> Proposal:
         story.append("d")
-        proposal = propose(*args)
+        proposal = propose(*args, **options)
         with_gradient.append(proposal.log_attention[0].requires_grad)
         return proposal
 

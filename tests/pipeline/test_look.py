@@ -133,14 +133,16 @@ def gradients(value: torch.Tensor, model: AttentionSampling) -> list[torch.Tenso
     return list(torch.autograd.grad(value, list(model.parameters()), materialize_grads=True))
 
 
+@pytest.mark.parametrize("explore", [0.0, 0.6])
 @pytest.mark.parametrize("anew", [False, True])
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_over_all_draws_a_slide_is_judged_by_its_attention_as_it_is_now(
-    strip: Subject, monkeypatch: pytest.MonkeyPatch, k: int, anew: bool
+    strip: Subject, monkeypatch: pytest.MonkeyPatch, k: int, anew: bool, explore: float
 ) -> None:
     """The model changes between draw and verdict: value and gradients are unbiased all the same.
 
-    Every ordered draw is judged, and counts as often as the model before it was changed draws it.
+    Every ordered draw is judged, and counts as often as the model before it was changed draws it,
+    exploring or not.
     """
     model = lively_model(stride=1).double()
     model.smooth = 0.05
@@ -153,7 +155,7 @@ def test_over_all_draws_a_slide_is_judged_by_its_attention_as_it_is_now(
             "saccade.pipeline.look.draw_places", lambda *_, cells=cells, **__: torch.tensor([cells])
         )
         config = replace(TILES, per_slide=k)
-        drawn.append(propose(model, [strip], config, [generator_for("test")]))
+        drawn.append(propose(model, [strip], config, [generator_for("test")], explore=explore))
     before = drawn[0].log_attention[0].detach().exp().flatten()
     if anew:
         with torch.no_grad():
@@ -162,6 +164,7 @@ def test_over_all_draws_a_slide_is_judged_by_its_attention_as_it_is_now(
 
     (now,) = attend(model, [strip], CPU)
     assert bool((now.exp().flatten() - before).abs().max() > 0.05) == anew
+    chances = (1 - explore) * before + explore / PLACES
     (features,) = model.encode(torch.from_numpy(looks).permute(0, 3, 1, 2)[None])
     wanted = model.head(now.exp().flatten() @ features)[0]
 
@@ -169,7 +172,7 @@ def test_over_all_draws_a_slide_is_judged_by_its_attention_as_it_is_now(
     for cells, proposal in zip(draws, drawn, strict=True):
         (seen,) = judge(model, proposal, [looks[list(cells)]], anew=anew)
         assert isinstance(seen, Look)
-        found = found + chance_of(cells, before) * seen.reading.logits[0, 0]
+        found = found + chance_of(cells, chances) * seen.reading.logits[0, 0]
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
     for one, other in zip(gradients(found, model), gradients(wanted, model), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
