@@ -40,13 +40,20 @@ class StrongestResponse(nn.Sequential):
         )
 
     def forward(self, x: Float[Tensor, "n channels rows cols"]) -> Float[Tensor, "n features"]:
-        """Return the maxima; no gradient reaches `x`."""
-        if x.is_cpu and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
-            parameters = [each for conv in list(self)[::2] for each in (conv.weight, conv.bias)]
-            strongest: Tensor = _Winners.apply(x, *parameters)
-            return strongest
-        maps: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-        return maps.amax(dim=(2, 3))
+        """Return the maxima; no gradient reaches `x`, nor layers below the first that learns."""
+        convolutions = list(self)[::2]
+        learning = [i for i, conv in enumerate(convolutions) if conv.weight.requires_grad]
+        if not (learning and torch.is_grad_enabled() and x.is_cpu) or torch.is_autocast_enabled():
+            maps: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+            return maps.amax(dim=(2, 3))
+        with torch.no_grad():
+            for layer in list(self)[: 2 * learning[0]]:
+                x = layer(x)
+        parameters = [
+            each for conv in convolutions[learning[0] :] for each in (conv.weight, conv.bias)
+        ]
+        strongest: Tensor = _Winners.apply(x, *parameters)
+        return strongest
 
 
 class _Winners(torch.autograd.Function):

@@ -37,7 +37,8 @@ def turn(image: Tensor, symmetry: int) -> Tensor:
 
     From 4 on it is mirrored left to right; then it makes `symmetry % 4` quarter turns to the left.
     """
-    return torch.rot90(image.flip(-1) if symmetry >= 4 else image, symmetry % 4, (-2, -1))
+    mirrored = image.flip(-1) if symmetry >= 4 else image
+    return _quarter_turns(mirrored, symmetry % 4)
 
 
 def turn_back(image: Tensor, symmetry: int) -> Tensor:
@@ -47,8 +48,13 @@ def turn_back(image: Tensor, symmetry: int) -> Tensor:
     >>> all(turn_back(turn(image, each), each).equal(image) for each in range(8))
     True
     """
-    back = torch.rot90(image, -symmetry % 4, (-2, -1))
+    back = _quarter_turns(image, -symmetry % 4)
     return back.flip(-1) if symmetry >= 4 else back
+
+
+def _quarter_turns(image: Tensor, turns: int) -> Tensor:
+    # torch copies for none, too, into another order of pixels in memory.
+    return torch.rot90(image, turns, (-2, -1)) if turns else image
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,4 +163,5 @@ def _metrics(folder: Path) -> tuple[Any, dict[str, Any]] | None:
         metrics = json.loads((folder / "results" / "metrics.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    metrics.pop("reliability", None)  # a table; it stays with its fold
     return [record["inputs"]["config"], record["code"]], metrics

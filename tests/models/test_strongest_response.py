@@ -55,6 +55,18 @@ def test_channels_that_respond_nowhere_have_no_gradient() -> None:
     assert all(each.count_nonzero() == 0 for each in gradients(network, network(x)))
 
 
+def test_frozen_layers_below_have_no_gradient_and_those_above_the_same() -> None:
+    network, x = stack(), torch.rand(4, 2, 13, 9, dtype=torch.float64)
+    wanted = gradients(network, network(x))
+    network[0].requires_grad_(False)
+    found = torch.autograd.grad(
+        (network(x) * torch.linspace(-1, 2, 32, dtype=x.dtype).view(4, 8)).sum(),
+        list(network.parameters())[2:],
+    )
+
+    torch.testing.assert_close(list(found), wanted[2:])
+
+
 def test_without_gradients_the_values_are_the_same() -> None:
     network, x = stack(dtype=torch.float32), torch.rand(3, 2, 11, 11)
     with_gradients = network(x)

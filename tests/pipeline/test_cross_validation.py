@@ -82,7 +82,9 @@ def test_mean_and_spread_are_those_of_the_folds(whole: Path) -> None:
     losses = [fold["loss"] for fold in found["folds"]]
 
     assert [fold["slides"] for fold in found["folds"]] == [2, 2, 2]
-    assert set(found["metrics"]) == {"loss", "accuracy", "balanced_accuracy", "auc"}
+    assert set(found["metrics"]) == {
+        "loss", "accuracy", "balanced_accuracy", "auc", "brier", "calibration_error"
+    }  # fmt: skip
     assert found["metrics"]["loss"] == {
         "mean": pytest.approx(np.mean(losses)),
         "sd": pytest.approx(np.std(losses, ddof=1)),

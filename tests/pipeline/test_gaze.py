@@ -67,7 +67,8 @@ def everything(gazer: Gazer) -> Gaze:
 def test_one_draw_is_what_the_walk_of_training_gives(gazer: Gazer) -> None:
     """To the last bit, and whatever is said of its chance beside it."""
     proposal = propose(gazer.model, [gazer.subject], gazer.config, [generator_for("predict", 0)])
-    (wanted,) = judge(gazer.model, proposal, gazer.reader.read(proposal.requests))
+    with torch.inference_mode():
+        (wanted,) = judge(gazer.model, proposal, gazer.reader.read(proposal.requests))
     found = gazer.drawn(0, 1)
 
     assert not isinstance(wanted, Exception)
