@@ -23,7 +23,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import measure
 import torch
@@ -35,6 +34,7 @@ from saccade.cli.tables import epoch_line
 from saccade.models import attention_sampling
 from saccade.models.attention_sampling import (
     draw_places_with_replacement,
+    sampling_weights,
     sampling_weights_with_replacement,
 )
 from saccade.pipeline import look
@@ -62,7 +62,7 @@ def published_weights(
     seen = a[:, :, None] * earlier + torch.diag_embed(undrawn)
     count = torch.diag(torch.arange(n, dtype=a.dtype))
     mine = (seen * (undrawn / a)[:, None] + earlier - count).detach() / n
-    weights = attention_sampling.sampling_weights(log_probs.detach())
+    weights = sampling_weights(log_probs.detach())
     return weights + torch.einsum("ijk,ik->ij", mine, a - a.detach())
 
 
@@ -70,22 +70,9 @@ def use(estimator: str) -> None:
     """Exchange what is drawn and how it is weighed, for this process."""
     if estimator == "replacement":
         look.draw_places = _drawn_again
-        attention_sampling.AttentionSampling.weigh.__globals__["sampling_weights"] = (
-            sampling_weights_with_replacement
-        )
+        attention_sampling.sampling_weights = sampling_weights_with_replacement
     if estimator == "published":
-        own = attention_sampling.sampling_weights
-        attention_sampling.AttentionSampling.weigh.__globals__["sampling_weights"] = (
-            published_weights
-        )
-        published_weights.__globals__["attention_sampling"] = _Kept(own)
-
-
-class _Kept:
-    """Stands for the module whose function was exchanged."""
-
-    def __init__(self, sampling_weights: Any) -> None:
-        self.sampling_weights = sampling_weights
+        attention_sampling.sampling_weights = published_weights
 
 
 def _drawn_again(
