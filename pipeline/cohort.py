@@ -10,10 +10,13 @@ from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import SheetError
 from saccade.pipeline.glance import glance_at
 from saccade.pipeline.look import Subject
+from saccade.pipeline.ranks import Ranks
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.sheet import SheetRow
 from saccade.pipeline.thumbnails import ensure_pyramid
 from saccade.tiling.errors import SlideError
+
+_ALONE = Ranks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ def load_cohort(
     *,
     stride: int,
     progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks = _ALONE,
 ) -> Cohort:
     """Open every labelled slide of the splits train and val, and look at it once.
 
@@ -59,23 +63,39 @@ def load_cohort(
         config: scales of pyramid and view.
         stride: view pixels per place of attention.
         progress: called with (done, all).
+        ranks: processes that load the same cohort; each builds its share of the pyramids first.
 
     Raises:
         SheetError: if fewer than two classes, or no training slide, can be used.
     """
     wanted = [row for row in rows if row.label and row.split in ("train", "val")]
     examples: dict[str, list[Example]] = {"train": [], "val": []}
-    hashes, failures = {}, {}
+    hashes: dict[str, str] = {}
+    failures = {} if ranks.count == 1 else _failures_of_all(wanted, pyramids, config, stride, ranks)
     for done, row in enumerate(wanted, start=1):
         try:
-            subject, hashes[row.slide] = _load(row, pyramids, config, stride)
-            examples[row.split].append(Example(subject, classes.index(row.label)))
+            if row.slide not in failures:
+                subject, hashes[row.slide] = _load(row, pyramids, config, stride)
+                examples[row.split].append(Example(subject, classes.index(row.label)))
         except SlideError as error:
             failures[row.slide] = str(error)
         if progress:
             progress(done, len(wanted))
     _check(examples["train"], classes, failures)
     return Cohort(examples["train"], examples["val"], hashes, failures)
+
+
+def _failures_of_all(
+    rows: Sequence[SheetRow], pyramids: Path, config: RunConfig, stride: int, ranks: Ranks
+) -> dict[str, str]:
+    """Build what pyramids are missing, each by one process; what could not be loaded, and why."""
+    failures = {}
+    for row in ranks.share(rows):
+        try:
+            _load(row, pyramids, config, stride)
+        except SlideError as error:
+            failures[row.slide] = str(error)
+    return ranks.merged(failures)
 
 
 def _load(row: SheetRow, pyramids: Path, config: RunConfig, stride: int) -> tuple[Subject, str]:

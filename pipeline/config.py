@@ -148,7 +148,9 @@ class TrainingConfig:
 
     Attributes:
         epochs: passes over the training slides.
-        batch: slides a step.
+        batch: slides that a process looks at at once.
+        accumulate: batches a step.
+        precision: what the networks compute in; weights, attention and loss are float32 anyhow.
         learning_rate: of AdamW, at its highest.
         schedule: `cosine` falls to zero over the run, `constant` stays.
         warmup_epochs: over which the rate rises from zero.
@@ -168,6 +170,8 @@ class TrainingConfig:
 
     epochs: int = 100
     batch: int = 8
+    accumulate: int = 1
+    precision: Literal["float32", "bf16"] = "float32"
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: int = 0
@@ -183,7 +187,7 @@ class TrainingConfig:
     read_ahead: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "workers"):
+        for name in ("epochs", "batch", "accumulate", "workers"):
             _require(
                 getattr(self, name) >= 1,
                 f"training.{name} must be at least 1, got {getattr(self, name)}.",

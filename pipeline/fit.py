@@ -3,74 +3,45 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from saccade.models.attention_sampling import AttentionSampling, entropy_penalty
 from saccade.pipeline.augment import Change, unchanged
+from saccade.pipeline.bench import Bench
 from saccade.pipeline.calibration import calibration_metrics
 from saccade.pipeline.cohort import Example
-from saccade.pipeline.config import RunConfig, TrainingConfig
-from saccade.pipeline.errors import DivergedError, SheetError
+from saccade.pipeline.config import TrainingConfig
+from saccade.pipeline.errors import SheetError
 from saccade.pipeline.look import Look, Proposal, Subject, judge, propose
 from saccade.pipeline.metrics import classification_metrics
-from saccade.pipeline.reading import TileReader, TileRequest
+from saccade.pipeline.reading import TileRequest
 from saccade.pipeline.readout import read_out
 from saccade.pipeline.seeds import generator_for
+from saccade.pipeline.step import Seen, Step, join
 from saccade.tiling.errors import SlideError
-
-
-@dataclass
-class Spent:
-    """Seconds spent on training steps so far, and how many of them waiting for tiles."""
-
-    seconds: float = 0.0
-    waited: float = 0.0
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What epochs work with.
-
-    Attributes:
-        config: all settings.
-        model: the networks, on their device.
-        optimizer: of the model's parameters.
-        reader: of tiles.
-        class_weights: (classes,) weight of each class in the loss.
-        failures: slides that could not be read, by name; they are passed over from then on.
-        spent: the time that training steps took.
-    """
-
-    config: RunConfig
-    model: AttentionSampling
-    optimizer: torch.optim.Optimizer
-    reader: TileReader
-    class_weights: Tensor
-    failures: dict[str, str] = field(default_factory=dict)
-    spent: Spent = field(default_factory=Spent)
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Count the time that passes inside the `with` as spent on training steps."""
-        start, waited = time.perf_counter(), self.reader.waited_seconds
-        yield
-        self.spent.seconds += time.perf_counter() - start
-        self.spent.waited += self.reader.waited_seconds - waited
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Slides of a step, with the places that were drawn from them."""
+    """A small batch, with the places that were drawn from this process's share of it.
+
+    Attributes:
+        examples: the batch of all processes.
+        share: what this process has of it.
+        own: the slides of the share that are looked at.
+        proposal: their places.
+    """
 
     examples: Sequence[Example]
+    share: Sequence[Example]
+    own: Sequence[Example]
     proposal: Proposal
 
     @property
@@ -78,31 +49,45 @@ class Batch:
         """The tiles to read."""
         return self.proposal.requests
 
+    def all_of_share(self, found: Sequence[Look | SlideError]) -> list[Look | SlideError | None]:
+        """What was found of each slide of the share; None for those that were passed over."""
+        by_name = {e.subject.name: look for e, look in zip(self.own, found, strict=True)}
+        return [by_name.get(example.subject.name) for example in self.share]
+
 
 def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[str, Any]:
     """Fit each slide once, in an order that hangs on (seed, epoch) alone.
 
     Returns:
-        Mean loss, accuracy, tiles read, and the last learning rate.
+        Mean loss, accuracy, tiles read, mean norm of the gradient, and the last learning rate.
 
     Raises:
         DivergedError: if the loss or its gradient is not finite.
         SheetError: if no slide could be read.
+        RanksError: if another process is gone.
     """
     settings = bench.config.training
-    torch.manual_seed(generator_for("epoch", settings.seed, epoch).initial_seed())  # for dropout
+    _seed_dropout(bench, epoch)
+    bench.ranks.follow_first(bench.model)
     bench.model.train()
-    batches = list(_batches(bench, examples, epoch))
-    losses, hits, tiles = [], [], 0
-    with bench.timed(), closing(_looks(bench, batches, "train", epoch)) as seen:
-        for step, (looks, labels) in enumerate(seen):
-            rate = learning_rate(settings, epoch + (step + 1) / len(batches))
-            if not looks:
-                continue
-            logits = torch.cat([each.reading.logits for each in looks])
-            losses.append(_step(bench, _loss(bench, looks, logits, labels), rate, epoch))
-            hits += (logits.argmax(dim=1) == labels).tolist()
-            tiles += sum(len(each.places.cells) for each in looks)
+    order = _in_order(bench, examples, epoch)
+    size = settings.batch * bench.ranks.count
+    steps = list(_split(order, size * settings.accumulate))
+    batches = (batch for step in steps for batch in _split(step, size))
+    losses, norms, tiles = [], [], 0
+    hits: list[bool] = []
+    with bench.timed(), closing(_seen(bench, batches, "train", epoch)) as seen:
+        for number, slides in enumerate(steps, start=1):
+            rate = learning_rate(settings, epoch + number / len(steps))
+            bench.optimizer.zero_grad(set_to_none=True)
+            step, before = Step(bench, slides), len(hits)
+            for part in islice(seen, -(-len(slides) // size)):
+                step.add(part)
+                hits += (part.logits.argmax(dim=1) == part.labels).tolist()
+                tiles += part.tiles
+            if len(hits) > before:
+                norms.append(step.follow(rate, epoch))
+                losses.append(step.loss)
     if not losses:
         raise SheetError(
             f"epoch {epoch + 1}: no training slide could be read."
@@ -112,42 +97,31 @@ def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[s
         "loss": float(np.mean(losses)),
         "accuracy": float(np.mean(hits)),
         "tiles_read": tiles,
+        "gradient_norm": float(np.mean(norms)),
         "learning_rate": rate,
     }
-
-
-def _step(bench: Bench, loss: Tensor, rate: float, epoch: int) -> float:
-    """Follow the gradient once, at a learning rate; return the loss."""
-    for group in bench.optimizer.param_groups:
-        group["lr"] = rate * group["lr_scale"]
-    bench.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    bound = bench.config.training.clip_norm or math.inf
-    norm = nn.utils.clip_grad_norm_(bench.model.parameters(), bound)
-    if not (loss.isfinite() and norm.isfinite()):
-        raise DivergedError(
-            f"epoch {epoch + 1}: the loss or its gradient is no longer a finite number. Lower "
-            "training.learning_rate, or bound training.clip_norm, and train into a new folder."
-        )
-    bench.optimizer.step()
-    return loss.item()
 
 
 @torch.inference_mode()
 def validate(bench: Bench, examples: Sequence[Example]) -> dict[str, Any]:
     """Metrics over slides, and what calibrates them; the draws are the same at every epoch."""
     bench.model.eval()
-    logits, labels = [], []
-    batches = _split(examples, bench.config.training.batch)
-    with closing(_looks(bench, batches, "validate", 0)) as seen:
-        for looks, wanted in seen:
-            logits += [each.reading.logits for each in looks]
-            labels.append(wanted)
-    if not logits:
+    batches = _split(examples, bench.config.training.batch * bench.ranks.count)
+    with closing(_seen(bench, batches, "validate", 0)) as seen:
+        parts = [part for part in seen if len(part.labels)]
+    if not parts:
         return {}
-    outputs, known = torch.cat(logits), torch.cat(labels).cpu().numpy()
+    outputs = torch.cat([part.logits for part in parts])
+    known = torch.cat([part.labels for part in parts]).cpu().numpy()
     metrics = classification_metrics(read_out(outputs).cpu().numpy(), known)
     return metrics | calibration_metrics(outputs.double().cpu().numpy(), known)
+
+
+def _seed_dropout(bench: Bench, epoch: int) -> None:
+    """Let dropout hang on (seed, epoch), and differ between processes."""
+    others = () if bench.ranks.first else (bench.ranks.rank,)
+    parts = ("epoch", bench.config.training.seed, epoch, *others)
+    torch.manual_seed(generator_for(*parts).initial_seed())
 
 
 def learning_rate(settings: TrainingConfig, epoch: float) -> float:
@@ -167,21 +141,21 @@ def class_weights(labels: Sequence[int], classes: int, mode: str) -> Tensor:
     return len(labels) / (classes * counts)
 
 
-def _batches(bench: Bench, examples: Sequence[Example], epoch: int) -> Iterator[Sequence[Example]]:
-    settings = bench.config.training
-    order = torch.randperm(len(examples), generator=generator_for("order", settings.seed, epoch))
-    return _split([examples[i] for i in order], settings.batch)
+def _in_order(bench: Bench, examples: Sequence[Example], epoch: int) -> list[Example]:
+    dice = generator_for("order", bench.config.training.seed, epoch)
+    return [examples[i] for i in torch.randperm(len(examples), generator=dice)]
 
 
 def _split(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
     return (examples[i : i + size] for i in range(0, len(examples), size))
 
 
-def _looks(
+def _seen(
     bench: Bench, batches: Iterable[Sequence[Example]], purpose: str, epoch: int
-) -> Generator[tuple[list[Look], Tensor], None, None]:
+) -> Generator[Seen, None, None]:
     """Look at one batch after the other, reading ahead; slides that cannot be read are left out.
 
+    Each process looks at its share of every batch, and sees what all of them saw.
     Validation changes no weights: places drawn ahead are those that would be drawn later.
     """
     settings = bench.config.training
@@ -191,26 +165,28 @@ def _looks(
     proposals = (_propose(bench, batch, purpose, epoch, fixed=stale) for batch in batches)
     with closing(bench.reader.ahead(proposals, depth)) as read:
         for batch, tiles in read:
-            if not batch.examples:
-                yield _usable(bench, [], [])
-                continue
-            found = judge(bench.model, batch.proposal, tiles, anew=stale)
-            yield _usable(bench, batch.examples, found)
+            found = judge(bench.model, batch.proposal, tiles, anew=stale) if batch.own else []
+            yield join(bench, batch.examples, batch.all_of_share(found))
 
 
 def _propose(
     bench: Bench, examples: Sequence[Example], purpose: str, epoch: int, *, fixed: bool
 ) -> Batch:
-    """Draw places of those slides of a batch that can be read; no gradient if `fixed`."""
+    """Draw places of this process's share of a batch; no gradient if `fixed`.
+
+    Slides that could not be read before are passed over.
+    """
     seed = bench.config.training.seed
-    known = [example for example in examples if example.subject.name not in bench.failures]
+    share = bench.ranks.share(examples)
+    known = [example for example in share if example.subject.name not in bench.failures]
     subjects = [example.subject for example in known]
     dice = [generator_for(purpose, seed, epoch, subject.name) for subject in subjects]
     if not known:
-        return Batch(known, Proposal(subjects, [], [], []))
+        return Batch(examples, share, known, Proposal(subjects, [], [], []))
     changes = _changes(bench, subjects, epoch) if purpose == "train" else unchanged(subjects)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
-        return Batch(known, propose(bench.model, subjects, bench.config.tiles, dice, changes))
+        proposal = propose(bench.model, subjects, bench.config.tiles, dice, changes)
+    return Batch(examples, share, known, proposal)
 
 
 def _changes(bench: Bench, subjects: Sequence[Subject], epoch: int) -> list[Change]:
@@ -224,27 +200,3 @@ def _changes(bench: Bench, subjects: Sequence[Subject], epoch: int) -> list[Chan
         )
         for subject in subjects
     ]
-
-
-def _usable(
-    bench: Bench, examples: Sequence[Example], found: Sequence[Look | SlideError]
-) -> tuple[list[Look], Tensor]:
-    """Looks and labels of the slides that were read; the others are noted."""
-    looks, labels = [], []
-    for example, each in zip(examples, found, strict=True):
-        if isinstance(each, SlideError):
-            bench.failures[example.subject.name] = str(each)
-        else:
-            looks.append(each)
-            labels.append(example.label)
-    return looks, torch.tensor(labels, device=bench.class_weights.device)
-
-
-def _loss(bench: Bench, looks: Sequence[Look], logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy, and the regulariser on each slide's attention."""
-    loss = nn.functional.cross_entropy(logits, labels, weight=bench.class_weights)
-    strength = bench.config.training.entropy
-    if strength:
-        penalties = [entropy_penalty(each.log_attention.exp()[None], strength) for each in looks]
-        loss = loss + torch.stack(penalties).mean()
-    return loss
