@@ -9,6 +9,7 @@ resumed run ends with the weights of an uninterrupted one.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.models.build import build_model
@@ -96,7 +97,7 @@ def train(
     with exclusive(out) if ranks.first else nullcontext():
         watch = Stopwatch()
         classes = classes_of(rows)
-        model = _on_device(_fresh_model(config, len(classes)), config, device)
+        model = _on_device(_fresh_model(config, len(classes)), config, device, ranks)
         cohort = load_cohort(
             rows,
             classes,
@@ -135,12 +136,27 @@ def _fresh_model(config: RunConfig, classes: int) -> AttentionSampling:
         raise ConfigError(f"model: {error}") from error
 
 
-def _on_device(model: AttentionSampling, config: RunConfig, device: str) -> AttentionSampling:
+def _on_device(
+    model: AttentionSampling, config: RunConfig, device: str, ranks: Ranks = _ALONE
+) -> AttentionSampling:
     """The model where it trains, computing in the precision that was asked for."""
     if config.training.precision == "bf16":
         model.compute_dtype = torch.bfloat16
     # Tiles come with their channels last: so laid out, weights need no copy of them.
+    _warn_of_batch_norm(model, config, ranks)
     return model.to(device).to(memory_format=torch.channels_last)
+
+
+def _warn_of_batch_norm(model: AttentionSampling, config: RunConfig, ranks: Ranks) -> None:
+    parts = config.training.accumulate * ranks.count
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if parts > 1 and norms and ranks.first:
+        warnings.warn(
+            f"{config.model.encoder} normalises by its batch, which is {config.training.batch} "
+            f"slides, not the {parts} times as many of a step; of several processes the first one's "
+            "statistics are kept. A larger training.batch makes them truer.",
+            stacklevel=2,
+        )
 
 
 def _build(config: RunConfig, classes: int, weights: str | None) -> AttentionSampling:

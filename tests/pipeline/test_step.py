@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from saccade.pipeline import fit
 from saccade.pipeline import train as training
 from saccade.pipeline.bench import Bench
 from saccade.pipeline.cohort import Cohort, Example, load_cohort
-from saccade.pipeline.config import RunConfig
+from saccade.pipeline.config import ModelConfig, RunConfig
 from saccade.pipeline.device import require_precision
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.fit import train_epoch
@@ -200,3 +201,20 @@ def test_bf16_on_a_gpu(loaded: Cohort, reader: TileReader) -> None:
     model = training._on_device(training._fresh_model(config, 2), config, "cuda")
     bench = training._bench(config, model, loaded, reader)
     assert train_epoch(bench, loaded.train, 0)["tiles_read"] == 4 * TINY.tiles.per_slide
+
+
+def test_a_batch_norm_is_warned_of() -> None:
+    model = ModelConfig(encoder="timm:resnet10t")
+    for accumulate in (1, 2):
+        config = replace(with_training(accumulate=accumulate), model=model)
+        expected = (
+            pytest.warns(UserWarning, match="2 times as many") if accumulate > 1 else nullcontext()
+        )
+        with expected:
+            training._on_device(training._fresh_model(config, 2), config, "cpu")
+
+
+def test_weights_lie_as_tiles_do() -> None:
+    model = training._on_device(training._fresh_model(TINY, 2), TINY, "cpu")
+    for weight in (p for p in model.parameters() if p.ndim == 4):
+        assert weight.is_contiguous(memory_format=torch.channels_last)
