@@ -153,7 +153,7 @@ def _warn_of_batch_norm(model: AttentionSampling, config: RunConfig, ranks: Rank
     if parts > 1 and norms and ranks.first:
         warnings.warn(
             f"{config.model.encoder} normalises by its batch, which is {config.training.batch} "
-            f"slides, not the {parts} times as many of a step; of several processes the first one's "
+            f"slides, not the {parts} times as many of a step; of several processes the first's "
             "statistics are kept. A larger training.batch makes them truer.",
             stacklevel=2,
         )
