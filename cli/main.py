@@ -197,6 +197,9 @@ def split(
     out: OutOption,
     folds: Annotated[int, typer.Option(min=3, help="Parts that the slides are dealt into.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the deal.")] = 0,
+    task: Annotated[
+        TaskKind, typer.Option(help="What the slides are labelled for; as `task.kind`.")
+    ] = TaskKind.multiclass,
     replace: ReplaceOption = False,
 ) -> None:
     """Deal the slides of a sheet into folds, by patient and each class evenly; trains nothing.
@@ -208,7 +211,9 @@ def split(
     from saccade.pipeline.sheet import read_sheet
     from saccade.pipeline.splits import SHEET, folder_of, write_folds
 
-    sheets = write_folds(read_sheet(slides), out, folds, seed=seed, replace=replace)
+    sheets = write_folds(
+        read_sheet(slides), out, folds, seed=seed, replace=replace, kind=task.value
+    )
     for fold, rows in enumerate(sheets):
         say(f"{folder_of(out, fold) / SHEET}: {split_line(rows)}")
 

@@ -90,6 +90,12 @@ def calibration_of(metrics: dict[str, Any]) -> Calibration:
     return Calibration(metrics["temperature"], metrics["calibration"])
 
 
+def uncalibrated(why: str) -> dict[str, Any]:
+    """As `calibration_metrics`, where no temperature is fitted."""
+    found = _none(why)
+    return {"temperature": found.temperature, "calibration": found.reason}
+
+
 def _loss(logits: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
     return -float(log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
 

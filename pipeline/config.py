@@ -24,6 +24,26 @@ def _positive(name: str, value: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskConfig:
+    """What slides are judged by.
+
+    Attributes:
+        kind: one class a slide, any number of labels, a number, or a time to an event.
+        unit: of the number, for people.
+    """
+
+    kind: Literal["multiclass", "multilabel", "regression", "survival"] = "multiclass"
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        _require(
+            not self.unit or self.kind == "regression",
+            f"task.unit is the unit of a number, and task.kind is {self.kind}; leave it out, or "
+            "choose regression.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class PyramidConfig:
     """Thumbnails.
 
@@ -227,6 +247,7 @@ class SplitsConfig:
 class RunConfig:
     """Everything that a training run can be told."""
 
+    task: TaskConfig = field(default_factory=TaskConfig)
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
     view: ViewConfig = field(default_factory=ViewConfig)
     tiles: TilesConfig = field(default_factory=TilesConfig)
@@ -234,3 +255,10 @@ class RunConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     splits: SplitsConfig = field(default_factory=SplitsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.task.kind != "survival" or self.training.batch > 1,
+            "task.kind survival compares the slides of a step with each other, so training.batch "
+            f"must be at least 2, better 16 or more; got {self.training.batch}.",
+        )

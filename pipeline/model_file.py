@@ -1,7 +1,7 @@
 """One file that holds everything needed to predict: weights, and what they are weights of.
 
 The file is safetensors: a JSON header and plain numbers, so that loading executes nothing. The
-header's metadata carries the networks' names, the classes, and the scales of view and tiles.
+header's metadata carries the networks' names, the task with its classes, and the scales of view and tiles.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from saccade.pipeline.calibration import UNCALIBRATED, Calibration
 from saccade.pipeline.config import ModelConfig, RunConfig, TilesConfig, ViewConfig
 from saccade.pipeline.errors import ConfigError, ModelFileError
 from saccade.pipeline.files import atomic_path
+from saccade.pipeline.tasks.choose import described, task_of
+from saccade.pipeline.tasks.task import Task
 
 _FORMAT = "saccade-attention-sampling"
 _FORMAT_VERSION = 1
@@ -38,7 +40,7 @@ class ModelCard:
     """What a model is, apart from its weights.
 
     Attributes:
-        classes: names, in the order of the logits.
+        task: what the outputs mean.
         view: scale of the glance.
         tiles: number, size and scale of the tiles.
         model: the networks.
@@ -50,7 +52,7 @@ class ModelCard:
         calibration: where the temperature comes from, in words.
     """
 
-    classes: tuple[str, ...]
+    task: Task
     view: ViewConfig
     tiles: TilesConfig
     model: ModelConfig
@@ -68,7 +70,7 @@ class ModelCard:
     def of(
         cls,
         config: RunConfig,
-        classes: tuple[str, ...],
+        task: Task,
         training: Mapping[str, Any] | None = None,
         calibration: Calibration = UNCALIBRATED,
     ) -> ModelCard:
@@ -76,7 +78,7 @@ class ModelCard:
         # Where the encoder's first weights came from no longer matters: the file holds its own.
         model = dataclasses.replace(config.model, pretrained=False, weights=None)
         return cls(
-            classes=classes,
+            task=task,
             view=config.view,
             tiles=config.tiles,
             model=model,
@@ -92,7 +94,7 @@ class ModelCard:
             attention=self.model.attention,
             density_gain=self.model.density_gain,
             encoder=self.model.encoder,
-            classes=len(self.classes),
+            classes=len(self.task.outputs),
             smooth=self.model.smooth,
             unit_features=self.model.unit_features,
         )
@@ -101,6 +103,7 @@ class ModelCard:
 def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
     """Write the model file, `weights` being a state_dict; it appears whole or not at all."""
     header = {"format": _FORMAT, "version": _FORMAT_VERSION, **dataclasses.asdict(card)}
+    header["task"] = described(card.task)
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic_path(path) as partial:
         save_file(plain, partial, metadata={"saccade": json.dumps(header)})
@@ -196,7 +199,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 def _card(name: str, header: dict[str, Any]) -> ModelCard:
     try:
         return ModelCard(
-            classes=tuple(header["classes"]),
+            task=task_of(header["task"] if "task" in header else _classes_alone(header)),
             view=ViewConfig(**header["view"]),
             tiles=TilesConfig(**header["tiles"]),
             model=ModelConfig(**header["model"]),
@@ -211,3 +214,8 @@ def _card(name: str, header: dict[str, Any]) -> ModelCard:
         raise ModelFileError(
             f"{name}: its description is incomplete or damaged ({error})."
         ) from error
+
+
+def _classes_alone(header: dict[str, Any]) -> dict[str, Any]:
+    """Files of before there were tasks name their classes."""
+    return {"kind": "multiclass", "outputs": header["classes"]}

@@ -6,14 +6,16 @@ import csv
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from saccade.pipeline.errors import SheetError
 from saccade.tiling.errors import SlideError
 from saccade.tiling.remote import Place, Url, place_of
 
-COLUMNS = ("slide", "path", "label", "patient", "split", "mpp")
+COLUMNS = ("slide", "path", "label", "time", "event", "patient", "split", "mpp")
+EVENTS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}  # spreadsheets make 1.0 of a 1 beside empty cells
 REQUIRED = ("slide", "path")
 SPLITS = ("train", "val", "test", "")
 RESERVED = ("model", "logs", "benchmarks")  # folders of the workflow, beside those of the slides
@@ -27,10 +29,13 @@ class SheetRow:
     Attributes:
         slide: name; becomes a folder's name.
         path: of the file, or its URL; relative paths count from the sheet's folder.
-        label: class of the slide; empty where unknown.
+        label: class, labels or number of the slide, as the task wants it; empty where unknown.
         patient: slides of one patient stay in one split; the slide's own name where unknown.
         split: train, val, test, or empty.
         mpp: micrometres per pixel of level 0, where the file does not record them.
+        time: to the event, or to the end of the follow-up, in any unit; None where unknown.
+        event: 1 if it happened, 0 if the slide is censored at `time`.
+        origin: where the row stands, for messages.
     """
 
     slide: str
@@ -39,6 +44,9 @@ class SheetRow:
     patient: str = ""
     split: str = ""
     mpp: float | None = None
+    time: float | None = None
+    event: int | None = None
+    origin: str = field(default="the sheet", compare=False)
 
 
 def read_sheet(path: Path) -> list[SheetRow]:
@@ -46,8 +54,8 @@ def read_sheet(path: Path) -> list[SheetRow]:
 
     Raises:
         SheetError: for a sheet that is missing, empty, has an unknown or no needed column, a
-            name that is twice there or no file name, an unknown split, a bad mpp, or a patient
-            in two splits (whose slides would leak from training into the test).
+            name that is twice there or no file name, an unknown split, a bad mpp, time or
+            event, one of time and event alone, or a patient in two splits (whose slides would leak from training into the test).
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -120,7 +128,9 @@ def _row(sheet: Path, number: int, values: dict[str, str]) -> SheetRow:
         label=text["label"],
         patient=text["patient"] or text["slide"],
         split=text["split"],
-        mpp=_mpp(where, text["mpp"]),
+        mpp=_positive(where, "mpp", text["mpp"], "micrometres per pixel, such as 0.25"),
+        **_follow_up(where, text["time"], text["event"]),
+        origin=where,
     )
 
 
@@ -132,16 +142,28 @@ def _place(sheet: Path, where: str, text: str) -> Place:
     return place if isinstance(place, Url) else (sheet.parent / place).absolute()
 
 
-def _mpp(where: str, text: str) -> float | None:
+def _follow_up(where: str, time: str, event: str) -> dict[str, Any]:
+    if bool(time) != bool(event):
+        alone, other = ("time", "event") if time else ("event", "time")
+        raise SheetError(f"{where}: has {alone} but no {other}; wanted both, or neither.")
+    if event and event not in EVENTS:
+        raise SheetError(
+            f"{where}: event is {event!r}; wanted 1 (it happened at `time`) or 0 (censored)."
+        )
+    wanted = "a positive number in any unit, such as 12.5"
+    return {"time": _positive(where, "time", time, wanted), "event": EVENTS.get(event)}
+
+
+def _positive(where: str, column: str, text: str, wanted: str) -> float | None:
     if not text:
         return None
     try:
-        mpp = float(text)
+        value = float(text)
     except ValueError:
-        mpp = 0.0
-    if not 0 < mpp < float("inf"):
-        raise SheetError(f"{where}: mpp is {text!r}; wanted micrometres per pixel, such as 0.25.")
-    return mpp
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise SheetError(f"{where}: {column} is {text!r}; wanted {wanted}.")
+    return value
 
 
 def _check_unique(name: str, rows: Sequence[SheetRow]) -> None:

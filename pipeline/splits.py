@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from saccade.pipeline.errors import ResultsError, SheetError
 from saccade.pipeline.files import atomic_path
 from saccade.pipeline.seeds import seed_for
 from saccade.pipeline.sheet import COLUMNS, SheetRow
+from saccade.pipeline.tasks.truth import Truth, truth_of
 
 SHEET = "slides.csv"
 OVERVIEW = "folds.csv"
@@ -29,7 +31,9 @@ _BINS = 5  # of labels that are numbers
 _NAMES = 10  # so many different numbers may be names of classes; more are measurements
 
 
-def deal(rows: Sequence[SheetRow], folds: int, *, seed: int = 0) -> dict[str, int]:
+def deal(
+    rows: Sequence[SheetRow], folds: int, *, seed: int = 0, kind: str = "multiclass"
+) -> dict[str, int]:
     """Say which fold holds out each slide.
 
     All slides of a patient are in one part, and each class is spread over the parts as evenly as
@@ -42,6 +46,8 @@ def deal(rows: Sequence[SheetRow], folds: int, *, seed: int = 0) -> dict[str, in
             count.
         folds: number of parts.
         seed: of the deal.
+        kind: of the task, as in the settings; labels and numbers are spread as evenly as can be,
+            by the rarest label of each slide and by bins of the numbers.
 
     Returns:
         The number of the part, from 0, by slide.
@@ -49,14 +55,18 @@ def deal(rows: Sequence[SheetRow], folds: int, *, seed: int = 0) -> dict[str, in
     Raises:
         SheetError: if a class has fewer patients than there are folds.
     """
-    dealt = _dealt(rows)
-    classes = strata([row.label for row in dealt])
-    _check_patients(dealt, classes, folds)
+    truth = truth_of(kind, rows)
+    dealt = _dealt(rows, truth)
+    named = truth.strata(dealt)
+    classes = strata(named)
+    _check_patients(dealt, named, classes, folds if truth.strict else 1)
     kfold = StratifiedGroupKFold(folds, shuffle=True, random_state=seed_for("folds", seed) % 2**32)
     patients = [row.patient for row in dealt]
     part: dict[str, int] = {}
-    for number, (_, held_out) in enumerate(kfold.split(patients, classes, patients)):
-        part |= {dealt[i].slide: number for i in held_out}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        for number, (_, held_out) in enumerate(kfold.split(patients, classes, patients)):
+            part |= {dealt[i].slide: number for i in held_out}
     return part
 
 
@@ -96,7 +106,13 @@ def rows_of_fold(
 
 
 def write_folds(
-    rows: Sequence[SheetRow], out: Path, folds: int, *, seed: int = 0, replace: bool = False
+    rows: Sequence[SheetRow],
+    out: Path,
+    folds: int,
+    *,
+    seed: int = 0,
+    replace: bool = False,
+    kind: str = "multiclass",
 ) -> list[list[SheetRow]]:
     """Deal, and write `folds.csv` and `fold_<i>/slides.csv`.
 
@@ -109,8 +125,8 @@ def write_folds(
         SheetError: if a class has fewer patients than there are folds.
         ResultsError: if other folds lie in `out`, which are not to be replaced.
     """
-    part = deal(rows, folds, seed=seed)
-    overview = _overview(rows, part)
+    part = deal(rows, folds, seed=seed, kind=kind)
+    overview = _overview(rows, part, truth_of(kind, rows).columns)
     if not replace:
         _refuse_other(out / OVERVIEW, overview)
     _write(out / OVERVIEW, overview)
@@ -125,10 +141,18 @@ def folder_of(out: Path, fold: int) -> Path:
     return out / f"fold_{fold}"
 
 
-def _overview(rows: Sequence[SheetRow], part: Mapping[str, int]) -> str:
+def _overview(rows: Sequence[SheetRow], part: Mapping[str, int], columns: Sequence[str]) -> str:
     """Which fold holds out each slide; none for those that no fold has."""
-    cells = [[row.slide, row.patient, row.label, part.get(row.slide, "")] for row in rows]
-    return _csv(["slide", "patient", "label", "fold"], sorted(cells))
+    cells = [
+        [
+            row.slide,
+            row.patient,
+            *(getattr(row, column) for column in columns),
+            part.get(row.slide, ""),
+        ]
+        for row in sorted(rows, key=lambda row: row.slide)
+    ]
+    return _csv(["slide", "patient", *columns, "fold"], cells)
 
 
 def _sheet(rows: Sequence[SheetRow]) -> str:
@@ -156,17 +180,19 @@ def _refuse_other(path: Path, text: str) -> None:
         )
 
 
-def _dealt(rows: Sequence[SheetRow]) -> list[SheetRow]:
+def _dealt(rows: Sequence[SheetRow], truth: Truth) -> list[SheetRow]:
     tested = {row.patient for row in rows if row.split == "test"}
-    return [row for row in rows if row.label and row.patient not in tested]
+    return [row for row in rows if truth.target(row) and row.patient not in tested]
 
 
-def _check_patients(rows: Sequence[SheetRow], classes: NDArray[np.int64], folds: int) -> None:
+def _check_patients(
+    rows: Sequence[SheetRow], named: Sequence[str], classes: NDArray[np.int64], folds: int
+) -> None:
     patients: dict[int, set[str]] = defaultdict(set)
     example: dict[int, str] = {}
-    for row, code in zip(rows, classes.tolist(), strict=True):
+    for row, name, code in zip(rows, named, classes.tolist(), strict=True):
         patients[code].add(row.patient)
-        example[code] = row.label
+        example[code] = name
     for code in sorted(patients):
         if len(patients[code]) < folds:
             raise SheetError(

@@ -12,7 +12,8 @@ import pandas as pd
 
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import ConfigError, SheetError
-from saccade.pipeline.sheet import SheetRow, classes_of, of_split, read_sheet
+from saccade.pipeline.sheet import SheetRow, of_split, read_sheet
+from saccade.pipeline.tasks.truth import Target, Truth, truth_of
 from saccade.pipeline.yaml_config import load_config
 from saccade.tiling.remote import Url
 
@@ -63,10 +64,12 @@ class Cohort:
             )
         if not self.settings["model"]:
             of_split(self.rows, "train")
-            if len(classes_of(self.rows)) < 2:
-                raise SheetError(
-                    f"{self.settings['slides']}: training wants at least two different labels."
-                )
+            train, val = (
+                [target for row, target in self._known if row.split == split]
+                for split in ("train", "val")
+            )
+            if lacking := self._truth.lacking(train, val):
+                raise SheetError(f"{self.settings['slides']}: {lacking}")
 
     def _refuse_secrets(self) -> None:
         """Snakemake writes the commands it calls into logs, the whole URL included."""
@@ -97,16 +100,26 @@ class Cohort:
     @property
     def trained(self) -> list[str]:
         """Slides that training sees."""
-        return [row.slide for row in self.rows if row.label and row.split in ("train", "val")]
+        return [row.slide for row, _ in self._known if row.split in ("train", "val")]
+
+    @property
+    def _truth(self) -> Truth:
+        return truth_of(self.run.task.kind, self.rows)
+
+    @property
+    def _known(self) -> list[tuple[SheetRow, Target]]:
+        """Slides of which something is known, with what that is."""
+        found = [(row, self._truth.target(row)) for row in self.rows]
+        return [(row, target) for row, target in found if target is not None]
 
     @property
     def training_rows(self) -> list[str]:
         """What training takes from the sheet: if this stays, so does the model."""
         return [
-            f"{row.slide},{row.path},{row.label},{row.split},{row.mpp}"
-            for row in self.rows
-            if row.slide in self.trained
-        ] + list(classes_of(self.rows))
+            f"{row.slide},{row.path},{self._truth.told(target)},{row.split},{row.mpp}"
+            for row, target in self._known
+            if row.split in ("train", "val")
+        ] + list(self._truth.names)
 
     @property
     def predicted(self) -> list[str]:
