@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import measure
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from saccade.models.attention_sampling import (
@@ -67,16 +68,29 @@ def _again(log_a: Tensor, score: Tensor) -> Tensor:
     return sampling_weights_with_replacement(log_a) * score
 
 
+def published_weights(
+    log_probs: Float[Tensor, "images k"], log_proposal: Float[Tensor, "images k"] | None = None
+) -> Float[Tensor, "images k"]:
+    """The weights that Saccade uses, with the published gradient towards the attention.
+
+    That gradient is linear in the features, so it is one of the weights: weight j has
+    `mine[j, k]` as its derivative by the attention of draw k.
+    """
+    if log_proposal is not None:
+        raise ValueError("the published estimator draws from the attention itself.")
+    a = log_probs.exp()
+    n = a.shape[1]
+    undrawn = 1 - (a.cumsum(1) - a)
+    earlier = torch.ones(n, n, dtype=a.dtype).triu(1)  # [j, k]: j was drawn before k
+    seen = a[:, :, None] * earlier + torch.diag_embed(undrawn)
+    count = torch.diag(torch.arange(n, dtype=a.dtype))
+    mine = (seen * (undrawn / a)[:, None] + earlier - count).detach() / n
+    return sampling_weights(log_probs.detach()) + torch.einsum("ijk,ik->ij", mine, a - a.detach())
+
+
 def _published(log_a: Tensor, score: Tensor) -> Tensor:
-    """As its source has it, for uniform weights; towards log attention, hence times attention."""
-    a = log_a.exp()
-    before = a.cumsum(1) - a
-    undrawn = 1 - before
-    earlier = (a * score).cumsum(1) - a * score
-    each = earlier + undrawn * score
-    k = torch.arange(a.shape[1], dtype=a.dtype)
-    gradient = each * undrawn / a + (score.cumsum(1) - score) - k * score
-    return a * gradient / a.shape[1]
+    log_a = log_a.detach().requires_grad_()
+    return torch.autograd.grad((published_weights(log_a) * score).sum(), log_a)[0]
 
 
 ESTIMATORS = {

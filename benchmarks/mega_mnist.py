@@ -27,14 +27,13 @@ from statistics import median
 import measure
 import torch
 import yaml
-from jaxtyping import Float
+from estimators import published_weights
 from torch import Tensor
 
 from saccade.cli.tables import epoch_line
 from saccade.models import attention_sampling
 from saccade.models.attention_sampling import (
     draw_places_with_replacement,
-    sampling_weights,
     sampling_weights_with_replacement,
 )
 from saccade.pipeline import look
@@ -43,27 +42,6 @@ from saccade.pipeline.train import train
 from saccade.pipeline.yaml_config import parse_config
 
 ESTIMATORS = ("saccade", "replacement", "published")
-
-
-def published_weights(
-    log_probs: Float[Tensor, "images k"], log_proposal: Float[Tensor, "images k"] | None = None
-) -> Float[Tensor, "images k"]:
-    """The weights that Saccade uses, with the published gradient towards the attention.
-
-    That gradient is linear in the features, so it is one of the weights: weight j has
-    `mine[j, k]` as its derivative by the attention of draw k.
-    """
-    if log_proposal is not None:
-        raise ValueError("the published estimator draws from the attention itself.")
-    a = log_probs.exp()
-    n = a.shape[1]
-    undrawn = 1 - (a.cumsum(1) - a)
-    earlier = torch.ones(n, n, dtype=a.dtype).triu(1)  # [j, k]: j was drawn before k
-    seen = a[:, :, None] * earlier + torch.diag_embed(undrawn)
-    count = torch.diag(torch.arange(n, dtype=a.dtype))
-    mine = (seen * (undrawn / a)[:, None] + earlier - count).detach() / n
-    weights = sampling_weights(log_probs.detach())
-    return weights + torch.einsum("ijk,ik->ij", mine, a - a.detach())
 
 
 def use(estimator: str) -> None:
