@@ -1,8 +1,8 @@
 """The strongest response of each channel, with a backward pass that follows only the winners.
 
 Of a feature map that is reduced to its maximum over all places, one place a channel has a gradient.
-What reaches the layers below are the windows around these places: of a tile of 50 px, a tenth of
-what a dense backward pass computes. The gradient is the same up to rounding.
+What reaches the layers below are the windows around these places, a small part of what a dense
+backward pass goes through. The gradient is the same up to rounding.
 
 Where places tie, the first has all the gradient. Valid convolutions see ties of even ground alike,
 so the weights' gradient does not depend on which.
@@ -43,7 +43,8 @@ class StrongestResponse(nn.Sequential):
         """Return the maxima; no gradient reaches `x`, nor layers below the first that learns."""
         convolutions = list(self)[::2]
         learning = [i for i, conv in enumerate(convolutions) if conv.weight.requires_grad]
-        if not (learning and torch.is_grad_enabled() and x.is_cpu) or torch.is_autocast_enabled():
+        backward = bool(learning) and torch.is_grad_enabled()
+        if not backward or not x.is_cpu or torch.is_autocast_enabled("cpu"):
             maps: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
             return maps.amax(dim=(2, 3))
         with torch.no_grad():

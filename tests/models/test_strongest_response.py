@@ -75,6 +75,15 @@ def test_without_gradients_the_values_are_the_same() -> None:
         torch.testing.assert_close(network(x), with_gradients)
 
 
+def test_with_fewer_bits_the_dense_pass_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast is for torch's own operations. No arithmetic is done: not all processors have it."""
+    network, x = stack(dtype=torch.float32), torch.rand(2, 2, 9, 9)
+    monkeypatch.setattr(nn.Sequential, "forward", lambda *_: torch.full((2, 8, 1, 1), 7.0))
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert network(x).eq(7).all()
+
+
 @pytest.mark.parametrize("options", [{"padding": 1}, {"stride": 2}, {"bias": False}])
 def test_other_convolutions_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="plain valid convolutions"):
