@@ -14,7 +14,7 @@ import numpy as np
 from saccade.pipeline.errors import ResultsError
 from saccade.pipeline.export.reliability_picture import draw_reliability
 from saccade.pipeline.files import atomic_path, write_json
-from saccade.pipeline.metrics import auc_interval, classification_metrics
+from saccade.pipeline.metrics.classification import auc_interval, classification_metrics
 from saccade.pipeline.record import RECORD
 from saccade.pipeline.reliability import Bin, reliability
 from saccade.pipeline.sheet import SheetRow

@@ -20,7 +20,7 @@ from saccade.pipeline.cohort import Example
 from saccade.pipeline.config import RunConfig, TrainingConfig
 from saccade.pipeline.errors import DivergedError, SheetError
 from saccade.pipeline.look import Look, Proposal, Subject, judge, propose
-from saccade.pipeline.metrics import classification_metrics
+from saccade.pipeline.metrics.classification import classification_metrics
 from saccade.pipeline.reading import TileReader, TileRequest
 from saccade.pipeline.readout import read_out
 from saccade.pipeline.seeds import generator_for

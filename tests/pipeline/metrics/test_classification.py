@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from saccade.pipeline.metrics import auc_interval, classification_metrics
+from saccade.pipeline.metrics.classification import auc_interval, classification_metrics
 
 
 def test_two_classes() -> None:

@@ -1,0 +1,1 @@
+"""How good outputs are, held against what is known."""
