@@ -19,6 +19,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+# Images that go through together. The maps of few fit into a processor's caches: a third less time
+# than 160 at once take.
+_AT_ONCE = 16
+
 
 class StrongestResponse(nn.Sequential):
     """Valid convolutions with a ReLU after each, then the maximum of each channel over all places.
@@ -53,8 +57,7 @@ class StrongestResponse(nn.Sequential):
         parameters = [
             each for conv in convolutions[learning[0] :] for each in (conv.weight, conv.bias)
         ]
-        strongest: Tensor = _Winners.apply(x, *parameters)
-        return strongest
+        return torch.cat([_Winners.apply(some, *parameters) for some in x.split(_AT_ONCE)])
 
 
 class _Winners(torch.autograd.Function):
