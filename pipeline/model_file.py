@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import saccade
@@ -27,7 +24,7 @@ from saccade.models.build import build_model
 from saccade.pipeline.calibration import UNCALIBRATED, Calibration
 from saccade.pipeline.config import ModelConfig, RunConfig, TilesConfig, ViewConfig
 from saccade.pipeline.errors import ConfigError, ModelFileError
-from saccade.pipeline.files import atomic_path
+from saccade.pipeline.weights_file import read_header, read_weights, write_weights
 
 _FORMAT = "saccade-attention-sampling"
 _FORMAT_VERSION = 1
@@ -101,9 +98,7 @@ class ModelCard:
 def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
     """Write the model file, `weights` being a state_dict; it appears whole or not at all."""
     header = {"format": _FORMAT, "version": _FORMAT_VERSION, **dataclasses.asdict(card)}
-    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    with atomic_path(path) as partial:
-        save_file(plain, partial, metadata={"saccade": json.dumps(header)})
+    write_weights(path, weights, header)
 
 
 def load_model(path: Path, device: str = "cpu") -> tuple[AttentionSampling, ModelCard]:
@@ -115,7 +110,7 @@ def load_model(path: Path, device: str = "cpu") -> tuple[AttentionSampling, Mode
     card = read_card(path)
     try:
         model = card.build()
-        model.load_state_dict(_read_weights(path))
+        model.load_state_dict(read_weights(path))
     except (RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ModelFileError(
@@ -130,22 +125,8 @@ def read_card(path: Path) -> ModelCard:
     Raises:
         ModelFileError: if the file is missing, is no model of Saccade's, or is of a newer format.
     """
-    _require_file(path)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["saccade"])
-        if header["format"] != _FORMAT:
-            raise ValueError(header["format"])
-        format_version = int(header["version"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(
-            f"{path.name}: is not a model that `saccade train` wrote; wanted its model.safetensors."
-        ) from error
-    if format_version > _FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path.name}: has model format {format_version}, this Saccade ({saccade.__version__}) "
-            f"reads up to {_FORMAT_VERSION}; upgrade Saccade."
-        )
+    wanted = "a model that `saccade train` wrote, its model.safetensors"
+    header = read_header(path, kind=_FORMAT, newest=_FORMAT_VERSION, wanted=wanted)
     return _card(path.name, header)
 
 
@@ -155,7 +136,10 @@ def weights_hash(path: Path) -> str:
     Raises:
         ModelFileError: if the file is missing.
     """
-    _require_file(path)
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: there is no such file; wanted a model that `saccade train` wrote."
+        )
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
@@ -171,25 +155,13 @@ def load_encoder_weights(path: Path) -> dict[str, Tensor]:
         raise ModelFileError(f"{path}: there is no such file; wanted local encoder weights.")
     try:
         if path.suffix == ".safetensors":
-            return _read_weights(path)
+            return read_weights(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip and runtime errors alike for bad files
         reason = str(error).splitlines()[0]
         raise ModelFileError(f"{path.name}: cannot be read as weights ({reason}).") from error
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise ModelFileError(f"{path.name}: holds no plain dictionary of tensors (a state_dict).")
-    return weights
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise ModelFileError(
-            f"{path}: there is no such file; wanted a model that `saccade train` wrote."
-        )
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    weights: dict[str, Tensor] = load_file(path)
     return weights
 
 
