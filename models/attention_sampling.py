@@ -146,9 +146,6 @@ def mix_with_uniform(
 ) -> Float[Tensor, "images *grid"]:
     """Give `share` of the probability evenly to all places above -inf; the others stay there.
 
-    As a proposal such a mixture is defensive: no place is drawn too rarely for its attention, so
-    `sampling_weights` stay bounded by about `1 / (1 - share)`.
-
     Args:
         log_probs: log of a distribution over the grid of each image.
         share: at least 0 and less than 1.
@@ -156,15 +153,39 @@ def mix_with_uniform(
     Raises:
         ValueError: if `share` is outside its range.
     """
-    if not 0 <= share < 1:
-        raise ValueError(f"the share spread evenly must be in [0, 1), got {share}.")
-    if share == 0:
-        return log_probs
     offered = log_probs > -torch.inf
     count = offered.flatten(1).sum(dim=1).view(-1, *[1] * (log_probs.ndim - 1))
-    kept = log_probs + math.log1p(-share)
-    even = math.log(share) - count.to(log_probs.dtype).log()
-    return torch.logaddexp(kept, even).masked_fill(~offered, -torch.inf)
+    even = -count.to(log_probs.dtype).log().expand_as(log_probs)
+    return mix(log_probs, even.masked_fill(~offered, -torch.inf), share)
+
+
+def mix(
+    log_probs: Float[Tensor, "images *grid"],
+    log_other: Float[Tensor, "images *grid"],
+    share: float,
+) -> Float[Tensor, "images *grid"]:
+    """Give `share` of the probability to another distribution over the same places.
+
+    As a proposal such a mixture is defensive: no place is drawn too rarely for its attention, so
+    `sampling_weights` stay bounded by about `1 / (1 - share)`, whatever the other distribution.
+
+    Args:
+        log_probs: log of a distribution over the grid of each image.
+        log_other: of the other one.
+        share: at least 0 and less than 1.
+
+    Raises:
+        ValueError: if `share` is outside its range.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"the share of the other distribution must be in [0, 1), got {share}.")
+    if share == 0:
+        return log_probs
+    kept, given = log_probs + math.log1p(-share), log_other + math.log(share)
+    nowhere = (log_probs == -torch.inf) & (log_other == -torch.inf)
+    # Two infinities have no gradient: it would be NaN.
+    mixed = torch.logaddexp(kept, given.masked_fill(nowhere, 0.0))
+    return mixed.masked_fill(nowhere, -torch.inf)
 
 
 def log_smoothed_softmax(

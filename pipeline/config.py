@@ -159,6 +159,9 @@ class TrainingConfig:
         clip_norm: bound on the global norm of the gradient; 0 for none.
         class_weights: `balanced` counts each class equally, `none` each slide.
         entropy: strength of the regulariser that keeps attention from collapsing early.
+        entropy_first: its strength at first, which comes evenly to `entropy`; `entropy` throughout
+            if None.
+        entropy_epochs: over which it does.
         explore: share of the draws that is spread evenly over the tissue at first, whatever the
             attention; the weights make up for that. At least 0 and less than 1.
         explore_epochs: over which that share falls to nothing.
@@ -180,6 +183,8 @@ class TrainingConfig:
     clip_norm: float = 1.0
     class_weights: Literal["balanced", "none"] = "balanced"
     entropy: float = 1e-4
+    entropy_first: float | None = None
+    entropy_epochs: int = 10
     explore: float = 0.0
     explore_epochs: int = 10
     early_stopping: int = 0
@@ -188,7 +193,7 @@ class TrainingConfig:
     read_ahead: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "workers", "explore_epochs"):
+        for name in ("epochs", "batch", "workers", "entropy_epochs", "explore_epochs"):
             _require(
                 getattr(self, name) >= 1,
                 f"training.{name} must be at least 1, got {getattr(self, name)}.",
@@ -200,10 +205,11 @@ class TrainingConfig:
             f"training.layer_decay must be in (0, 1], got {self.layer_decay}.",
         )
         names = ("warmup_epochs", "weight_decay", "clip_norm", "entropy", "early_stopping")
-        for name in (*names, "read_ahead"):
+        for name in (*names, "entropy_first", "read_ahead"):
+            value = getattr(self, name)
             _require(
-                0 <= getattr(self, name) < math.inf,
-                f"training.{name} must be finite and not negative, got {getattr(self, name)}.",
+                value is None or 0 <= value < math.inf,
+                f"training.{name} must be finite and not negative, got {value}.",
             )
 
 

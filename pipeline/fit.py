@@ -100,7 +100,9 @@ def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[s
             if not looks:
                 continue
             logits = torch.cat([each.reading.logits for each in looks])
-            losses.append(_step(bench, _loss(bench, looks, logits, labels), rate, epoch))
+            strength = entropy_strength(settings, epoch + (step + 1) / len(batches))
+            loss = _loss(bench, looks, logits, labels, strength)
+            losses.append(_step(bench, loss, rate, epoch))
             hits += (logits.argmax(dim=1) == labels).tolist()
             tiles += sum(len(each.places.cells) for each in looks)
     if not losses:
@@ -166,6 +168,18 @@ def exploration(settings: TrainingConfig, epoch: int) -> float:
     [0.4, 0.30000000000000004, 0.0]
     """
     return settings.explore * max(0.0, 1 - epoch / settings.explore_epochs)
+
+
+def entropy_strength(settings: TrainingConfig, epoch: float) -> float:
+    """Strength of the regulariser at a moment of the run: goes linearly from the first to the last.
+
+    >>> settings = TrainingConfig(entropy=0.1, entropy_first=0.5, entropy_epochs=4)
+    >>> [entropy_strength(settings, epoch) for epoch in (0, 1, 4, 9)]
+    [0.5, 0.4, 0.1, 0.1]
+    """
+    first = settings.entropy if settings.entropy_first is None else settings.entropy_first
+    early = max(0.0, 1 - epoch / settings.entropy_epochs)
+    return settings.entropy * (1 - early) + first * early
 
 
 def class_weights(labels: Sequence[int], classes: int, mode: str) -> Tensor:
@@ -254,10 +268,11 @@ def _usable(
     return looks, torch.tensor(labels, device=bench.class_weights.device)
 
 
-def _loss(bench: Bench, looks: Sequence[Look], logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy, and the regulariser on each slide's attention."""
+def _loss(
+    bench: Bench, looks: Sequence[Look], logits: Tensor, labels: Tensor, strength: float
+) -> Tensor:
+    """Cross entropy, and the regulariser on each slide's attention, of this strength."""
     loss = nn.functional.cross_entropy(logits, labels, weight=bench.class_weights)
-    strength = bench.config.training.entropy
     if strength:
         penalties = [entropy_penalty(each.log_attention.exp()[None], strength) for each in looks]
         loss = loss + torch.stack(penalties).mean()

@@ -20,6 +20,7 @@ from saccade.models.attention_sampling import (
     AttentionSampling,
     Reading,
     draw_places,
+    mix,
     mix_with_uniform,
 )
 from saccade.pipeline.augment import Change, turn, turn_back, unchanged
@@ -42,6 +43,8 @@ class Subject:
         glance: how it looks from afar.
         mpp: (x, y) micrometres per pixel of level 0.
         lattice: where its tiles may begin; anywhere if None.
+        log_prior: log of a distribution over the grid that says where to explore, -inf where
+            there is no tissue; evenly over the tissue if None.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Subject:
     glance: Glance
     mpp: tuple[float, float]
     lattice: Lattice | None = None
+    log_prior: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ def propose(
         config: how many tiles, and how large. A slide with fewer places gives those it has.
         generators: one CPU generator a slide, so that no draw depends on another slide.
         changes: how each slide is shown; as it is if None.
-        explore: share of the proposal that is spread evenly over the tissue, whatever the
+        explore: share of the proposal that goes where the slides' priors say, whatever the
             attention; `judge` weighs places so that the outcome is, in expectation, the same.
 
     Raises:
@@ -122,13 +126,22 @@ def propose(
     changes = unchanged(subjects) if changes is None else changes
     maps = attend(model, subjects, next(model.parameters()).device, changes)
     proposals = [
-        mix_with_uniform(each.detach()[None], explore)[0] if explore else each for each in maps
+        exploring(each, subject, explore) if explore else each
+        for each, subject in zip(maps, subjects, strict=True)
     ]
     places = [
         draw(log_proposal, subject, config, generator)
         for log_proposal, subject, generator in zip(proposals, subjects, generators, strict=True)
     ]
     return Proposal(subjects, maps, proposals, places, changes)
+
+
+def exploring(log_attention: Tensor, subject: Subject, share: float) -> Tensor:
+    """Log of the attention mixed with where the slide's prior says to explore, (rows, cols)."""
+    attention = log_attention.detach()[None]
+    if subject.log_prior is None:
+        return mix_with_uniform(attention, share)[0]
+    return mix(attention, subject.log_prior.to(attention)[None], share)[0]
 
 
 def judge(

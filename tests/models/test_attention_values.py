@@ -12,6 +12,7 @@ from saccade.models.attention_sampling import (
     entropy_penalty,
     l2_normalize,
     log_smoothed_softmax,
+    mix,
     mix_with_uniform,
     sampling_weights,
     sampling_weights_with_replacement,
@@ -137,6 +138,19 @@ def test_a_mixture_spreads_over_offered_places_only() -> None:
     mixed = mix_with_uniform(log_probs, 0.5).exp()
 
     close(mixed, [[0.65, 0.35, 0.0], [5 / 12, 7 / 24, 7 / 24]])
+
+
+def test_a_mixture_with_a_prior_leaves_out_only_what_both_leave_out() -> None:
+    """By hand; and places that neither offers spoil no gradient."""
+    logits = torch.tensor([[0.8, 0.2, 1e-9, 0.0]], dtype=torch.float64).log().requires_grad_()
+    log_probs = logits.log_softmax(dim=1)
+    prior = torch.tensor([[0.0, 0.5, 0.5, 0.0]], dtype=torch.float64)
+
+    mixed = mix(log_probs, prior.log(), 0.25).exp()
+
+    close(mixed.float(), [[0.6, 0.275, 0.125, 0.0]])
+    (gradient,) = torch.autograd.grad(mixed[0, 0], logits)
+    close(gradient.float(), [[0.75 * 0.16, -0.75 * 0.16, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 1.5])

@@ -10,16 +10,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from saccade.models.attention_sampling import (
+    mix,
     mix_with_uniform,
     sampling_weights,
     sampling_weights_with_replacement,
 )
 
 PLACES = 5
+PRIOR = torch.tensor([[0.0, 0.5, 0.0, 0.3, 0.2]], dtype=torch.float64)
 PROPOSALS: dict[str, Callable[[Tensor], Tensor | None]] = {
     "attention, by default": lambda _: None,
     "attention, said": lambda attention: attention,
     "defensive mixture": lambda attention: mix_with_uniform(attention.log()[None], 0.3)[0].exp(),
+    "mixture with a prior": lambda attention: mix(attention.log()[None], PRIOR.log(), 0.6)[0].exp(),
     "uniform": lambda attention: torch.full_like(attention, 1 / len(attention)),
     "something else": lambda attention: attention.flip(0),
 }

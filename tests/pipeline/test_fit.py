@@ -183,3 +183,23 @@ def test_the_time_of_steps_and_of_waiting_is_counted(loaded: Cohort, reader: Til
     assert 0 < waited < seconds
     assert (bench.spent.seconds, bench.spent.waited) == (seconds, waited)
     assert reader.waited_seconds > waited
+
+
+def test_the_regulariser_weakens_from_step_to_step(
+    loaded: Cohort, reader: TileReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_training(TINY, batch=2, entropy_first=0.5, entropy=0.1, entropy_epochs=1)
+    strengths: list[float] = []
+    penalty = fit.entropy_penalty
+
+    def noted(attention: torch.Tensor, strength: float) -> torch.Tensor:
+        strengths.append(strength)
+        return penalty(attention, strength)
+
+    monkeypatch.setattr(fit, "entropy_penalty", noted)
+    bench = bench_of(config, loaded, reader)
+    train_epoch(bench, loaded.train, 0)
+    steps = len(loaded.train) // 2
+
+    each = [0.1 + 0.4 * (1 - (step + 1) / steps) for step in range(steps)]
+    assert strengths == pytest.approx([strength for strength in each for _ in range(2)])

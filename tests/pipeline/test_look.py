@@ -133,17 +133,30 @@ def gradients(value: torch.Tensor, model: AttentionSampling) -> list[torch.Tenso
     return list(torch.autograd.grad(value, list(model.parameters()), materialize_grads=True))
 
 
-@pytest.mark.parametrize("explore", [0.0, 0.6])
+@pytest.mark.parametrize(
+    ("explore", "prior"),
+    [(0.0, None), (0.6, None), (0.6, [0.0, 0.5, 0.0, 0.3, 0.2])],
+    ids=["attention", "explores evenly", "explores by a prior"],
+)
 @pytest.mark.parametrize("anew", [False, True])
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_over_all_draws_a_slide_is_judged_by_its_attention_as_it_is_now(
-    strip: Subject, monkeypatch: pytest.MonkeyPatch, k: int, anew: bool, explore: float
+    strip: Subject,
+    monkeypatch: pytest.MonkeyPatch,
+    k: int,
+    anew: bool,
+    explore: float,
+    prior: list[float] | None,
 ) -> None:
     """The model changes between draw and verdict: value and gradients are unbiased all the same.
 
     Every ordered draw is judged, and counts as often as the model before it was changed draws it,
     exploring or not.
     """
+    even = torch.full((PLACES,), 1 / PLACES, dtype=torch.float64)
+    explored = even if prior is None else torch.tensor(prior, dtype=torch.float64)
+    if prior is not None:
+        strip = replace(strip, log_prior=explored.log()[None])
     model = lively_model(stride=1).double()
     model.smooth = 0.05
     dice = np.random.default_rng(1)
@@ -164,7 +177,7 @@ def test_over_all_draws_a_slide_is_judged_by_its_attention_as_it_is_now(
 
     (now,) = attend(model, [strip], CPU)
     assert bool((now.exp().flatten() - before).abs().max() > 0.05) == anew
-    chances = (1 - explore) * before + explore / PLACES
+    chances = (1 - explore) * before + explore * explored
     (features,) = model.encode(torch.from_numpy(looks).permute(0, 3, 1, 2)[None])
     wanted = model.head(now.exp().flatten() @ features)[0]
 
