@@ -57,7 +57,7 @@ class StrongestResponse(nn.Sequential):
         parameters = [
             each for conv in convolutions[learning[0] :] for each in (conv.weight, conv.bias)
         ]
-        return torch.cat([_Winners.apply(some, *parameters) for some in x.split(_AT_ONCE)])
+        return torch.cat([_Winners.apply(some, *parameters) for some in torch.split(x, _AT_ONCE)])
 
 
 class _Winners(torch.autograd.Function):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from saccade.models.attention_sampling import AttentionSampling
+from saccade.models.attention_sampling import AttentionSampling, entropy_penalty
 from saccade.pipeline import fit
 from saccade.pipeline import train as training
 from saccade.pipeline.cohort import Cohort, load_cohort
@@ -188,15 +188,15 @@ def test_the_time_of_steps_and_of_waiting_is_counted(loaded: Cohort, reader: Til
 def test_the_regulariser_weakens_from_step_to_step(
     loaded: Cohort, reader: TileReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = with_training(TINY, batch=2, entropy_first=0.5, entropy=0.1, entropy_epochs=1)
+    config = with_training(batch=2, entropy_first=0.5, entropy=0.1, entropy_epochs=1)
     strengths: list[float] = []
-    penalty = fit.entropy_penalty
+    penalty = entropy_penalty
 
     def noted(attention: torch.Tensor, strength: float) -> torch.Tensor:
         strengths.append(strength)
         return penalty(attention, strength)
 
-    monkeypatch.setattr(fit, "entropy_penalty", noted)
+    monkeypatch.setattr("saccade.pipeline.fit.entropy_penalty", noted)
     bench = bench_of(config, loaded, reader)
     train_epoch(bench, loaded.train, 0)
     steps = len(loaded.train) // 2
