@@ -45,6 +45,11 @@ class StrongestResponse(nn.Sequential):
 
     def forward(self, x: Float[Tensor, "n channels rows cols"]) -> Float[Tensor, "n features"]:
         """Return the maxima; no gradient reaches `x`, nor layers below the first that learns."""
+        if not x.is_cpu:
+            return self._strongest(x)
+        return torch.cat([self._strongest(some) for some in torch.split(x, _AT_ONCE)])
+
+    def _strongest(self, x: Tensor) -> Tensor:
         convolutions = list(self)[::2]
         learning = [i for i, conv in enumerate(convolutions) if conv.weight.requires_grad]
         backward = bool(learning) and torch.is_grad_enabled()
@@ -57,7 +62,8 @@ class StrongestResponse(nn.Sequential):
         parameters = [
             each for conv in convolutions[learning[0] :] for each in (conv.weight, conv.bias)
         ]
-        return torch.cat([_Winners.apply(some, *parameters) for some in torch.split(x, _AT_ONCE)])
+        strongest: Tensor = _Winners.apply(x, *parameters)
+        return strongest
 
 
 class _Winners(torch.autograd.Function):
