@@ -13,6 +13,9 @@ from saccade.models.pixels import Numbers, Standardise, Tiles, typical_pixels
 from saccade.models.strongest_response import StrongestResponse
 
 
+_OF_A_MODEL = "encoder.trunk."  # begins the names of a trunk's weights in an `AttentionSampling`
+
+
 class Encoder(nn.Module):
     """Standardise the pixels of tiles, then run a trunk over them.
 
@@ -183,7 +186,7 @@ def timm_encoder(
         name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **options
     )
     if state_dict is not None:
-        _load_trunk(trunk, state_dict, name)
+        _load_trunk(trunk, state_dict, f"timm:{name}", dropped=_classifiers(trunk))
     # Some heads keep a layer before the classifier; features are then not as wide as the trunk.
     features = getattr(trunk, "head_hidden_size", None) or trunk.num_features
     mean, std = (_per_channel(trunk.pretrained_cfg[key], in_channels) for key in ("mean", "std"))
@@ -195,11 +198,27 @@ def _per_channel(values: Numbers, channels: int) -> Numbers:
     return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
 
 
-def _load_trunk(trunk: Any, state_dict: Mapping[str, Tensor], name: str) -> None:
-    own: dict[str, Tensor] = trunk.state_dict()
+def _classifiers(trunk: Any) -> tuple[str, ...]:
+    """Names of the layers of a timm model that come after its features."""
     classifier = trunk.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    dropped = tuple(f"{head}." for head in heads)
+    return tuple(f"{head}." for head in heads)
+
+
+def _load_trunk(
+    trunk: nn.Module,
+    state_dict: Mapping[str, Tensor],
+    name: str,
+    dropped: tuple[str, ...] = (),
+) -> None:
+    """Give a trunk weights of its own kind; those that `dropped` begins are left out."""
+    own: dict[str, Tensor] = trunk.state_dict()
+    if any(key.startswith(_OF_A_MODEL) for key in state_dict):
+        state_dict = {
+            key.removeprefix(_OF_A_MODEL): value
+            for key, value in state_dict.items()
+            if key.startswith(_OF_A_MODEL)
+        }
     missing = own.keys() - state_dict.keys()
     strange = {key for key in state_dict.keys() - own.keys() if not key.startswith(dropped)}
     unlike = {
@@ -207,7 +226,7 @@ def _load_trunk(trunk: Any, state_dict: Mapping[str, Tensor], name: str) -> None
     }
     if wrong := missing | strange | unlike:
         raise ValueError(
-            f"these weights are not of timm's {name!r}: {len(missing)} are missing, "
+            f"these weights are not of the encoder {name!r}: {len(missing)} are missing, "
             f"{len(strange)} are unknown to it and {len(unlike)} have another shape, "
             f"such as {min(wrong)!r}."
         )
@@ -228,7 +247,8 @@ def build_encoder(
         name: which.
         in_channels: channels of a tile.
         pretrained: fetch the weights of a timm model.
-        state_dict: weights of a timm model at hand.
+        state_dict: weights of the trunk at hand, or of a whole `AttentionSampling` with such an
+            encoder; those of a timm model's classifier are dropped.
         options: `width` of the compact one; those of `timm.create_model`.
 
     Raises:
@@ -245,8 +265,11 @@ def build_encoder(
     builders = {"paper": paper_encoder, "compact": compact_encoder}
     if name not in builders:
         raise ValueError(f"no encoder {name!r}; there are: paper, compact, timm:NAME.")
-    if pretrained or state_dict is not None:
+    if pretrained:
         raise ValueError(
-            f"there are no trained weights for the encoder {name!r}; only for timm:NAME."
+            f"there are no published weights of the encoder {name!r}; only of timm:NAME."
         )
-    return builders[name](in_channels=in_channels, **options)
+    encoder = builders[name](in_channels=in_channels, **options)
+    if state_dict is not None:
+        _load_trunk(encoder.trunk, state_dict, name)
+    return encoder

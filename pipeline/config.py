@@ -95,7 +95,8 @@ class ModelConfig:
             anything, in logits per standard deviation of optical density; 0 for not at all.
         encoder: `paper`, `compact`, or `timm:NAME` for any timm model.
         pretrained: start a timm encoder from its published weights (fetched by timm's hub).
-        weights: local file of encoder weights (.safetensors, or .pt read as plain tensors).
+        weights: local file of encoder weights (.safetensors, or .pt read as plain tensors), or
+            of a trained model with the same encoder.
         smooth: share of attention that is spread evenly over the tissue.
         unit_features: whether tile features are brought to unit length, as in the paper. That
             slows training down where features are alike, as those of tissue are.

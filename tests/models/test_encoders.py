@@ -3,6 +3,7 @@ import timm
 import torch
 from torch import nn
 
+from saccade.models.build import build_model
 from saccade.models.encoders import Encoder, build_encoder
 
 NAMES = ["paper", "compact", "timm:test_resnet"]
@@ -89,6 +90,15 @@ def test_weights_of_a_timm_model_are_taken_without_its_classifier() -> None:
     torch.testing.assert_close(encoder(tiles), expected)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_trained_model_hands_its_encoder_on(name: str) -> None:
+    model = build_model(attention="paper", encoder=name, classes=2).eval()
+    heir = build_encoder(name, state_dict=model.state_dict()).eval()
+    tiles = torch.rand(2, 3, 64, 64)
+
+    assert torch.equal(heir(tiles), model.encoder(tiles))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -108,7 +118,7 @@ def test_weights_of_another_model_are_refused(change, message: str) -> None:  # 
     weights = timm.create_model("test_resnet", num_classes=10).state_dict()
     change(weights)
 
-    with pytest.raises(ValueError, match=f"not of timm's 'test_resnet': .*{message}"):
+    with pytest.raises(ValueError, match=f"not of the encoder 'timm:test_resnet': .*{message}"):
         build_encoder("timm:test_resnet", state_dict=weights)
 
 
@@ -117,8 +127,8 @@ def test_weights_of_another_model_are_refused(change, message: str) -> None:  # 
     [
         ("vgg", {}, "no encoder 'vgg'; there are: paper, compact, timm:NAME"),
         ("timm:resnet81", {}, "timm has no model 'resnet81'; close to it: .*resnet"),
-        ("compact", {"pretrained": True}, "no trained weights for the encoder 'compact'"),
-        ("paper", {"state_dict": {}}, "no trained weights for the encoder 'paper'"),
+        ("compact", {"pretrained": True}, "no published weights of the encoder 'compact'"),
+        ("paper", {"state_dict": {}}, "not of the encoder 'paper': 8 are missing"),
         ("timm:test_resnet", {"pretrained": True, "state_dict": {}}, "choose one"),
         ("compact", {"width": 12}, "multiple of 8"),
     ],
