@@ -12,7 +12,6 @@ from saccade.models.initialise import glorot_uniform
 from saccade.models.pixels import Numbers, Standardise, Tiles, typical_pixels
 from saccade.models.strongest_response import StrongestResponse
 
-
 _OF_A_MODEL = "encoder.trunk."  # begins the names of a trunk's weights in an `AttentionSampling`
 
 
