@@ -155,22 +155,23 @@ def train(
     """
     from saccade.cli.tables import cross_validation_lines, epoch_line, failure_table
     from saccade.pipeline.cross_validation import cross_validate
-    from saccade.pipeline.device import choose_device
+    from saccade.pipeline.ranks import ranks_of_torchrun
     from saccade.pipeline.sheet import read_sheet
     from saccade.pipeline.train import train as run
     from saccade.pipeline.yaml_config import load_config
 
     settings, rows = load_config(config), read_sheet(slides)
     folds = settings.splits.folds
-    with progress_bar("slides") as progress:
+    with ranks_of_torchrun(device) as (ranks, own_device), progress_bar("slides") as progress:
         common: dict[str, Any] = {
             "pyramids": pyramids,
-            "device": choose_device(device),
+            "device": own_device,
             "replace": replace,
             "report": lambda line: say(epoch_line(line, settings.training.epochs)),
-            "progress": progress,
+            "progress": progress if ranks.first else None,
         }
         if folds or fold is not None:
+            ranks.require_one("train folds")
             judged = cross_validate(
                 settings,
                 rows,
@@ -181,12 +182,12 @@ def train(
             )
             failures, lines = judged.failures, cross_validation_lines(out, judged.summary)
         else:
-            result = run(settings, rows, out, **common)
+            result = run(settings, rows, out, ranks=ranks, **common)
             failures, lines = result.failures, [f"{result.model}"]
-    for line in lines:
-        say(line)
+    if ranks.first:
+        for line in [*lines, *([failure_table(failures)] if failures else [])]:
+            say(line)
     if failures:
-        say(failure_table(failures))
         raise typer.Exit(code=1)
 
 

@@ -5,7 +5,8 @@ InputError
 ├── SheetError        slides.csv does not say what is needed
 ├── ModelFileError    the file is no model that this Saccade can run
 ├── ResultsError      a results folder that is missing, unfinished, or in use
-└── DivergedError     training, or a model, came to numbers that are none
+├── DivergedError     training, or a model, came to numbers that are none
+└── RanksError        one of the processes that train together is gone
 """
 
 
@@ -31,3 +32,7 @@ class ResultsError(InputError):
 
 class DivergedError(InputError):
     """Training, or a model, came to numbers that are none."""
+
+
+class RanksError(InputError):
+    """One of the processes that train together is gone."""
