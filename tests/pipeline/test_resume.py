@@ -88,12 +88,3 @@ def test_killed_in_the_middle_of_an_epoch(
     for name in OUTPUTS:
         one, other = ((tmp_path / out / name).read_bytes() for out in ("whole", "cut"))
         assert one == other, name
-
-
-def test_more_batches_a_step_are_another_run(command: Command) -> None:
-    config = with_training(epochs=1)
-    command(config, "run")
-    other = replace(config, training=replace(config.training, accumulate=2))
-    refused = command(other, "run")
-    assert refused.code == 1
-    assert "other settings" in refused.said
