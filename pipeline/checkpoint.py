@@ -47,8 +47,8 @@ def save_checkpoint(
 ) -> None:
     """Write everything needed to go on; `inputs` says what the run depends on."""
     content = {
-        "state": vars(state)
-        | {"under_way": vars(state.under_way)},  # plain: loading makes no objects
+        # Plain numbers and tensors: loading makes no other objects.
+        "state": vars(state) | {"under_way": vars(state.under_way)},
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "inputs": inputs,

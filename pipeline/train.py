@@ -2,8 +2,8 @@
 
 A run's folder holds `model.safetensors` (the best epoch by validation loss; the last one where no
 slide has split `val`), `last.safetensors`, `metrics.jsonl` (a line an epoch), `record.json`, and
-`checkpoint.pt`, from which the next call goes on: randomness hangs on (seed, epoch, slide), so a
-resumed run ends with the weights of an uninterrupted one.
+`checkpoint.pt`, from which the next call goes on, also within an epoch: randomness hangs on (seed,
+epoch, slide), so a resumed run ends with the weights of an uninterrupted one.
 """
 
 from __future__ import annotations
