@@ -1,0 +1,1 @@
+"""Dense stages: networks over a whole view, tile by tile, as if the view had gone through in one."""
