@@ -130,18 +130,17 @@ class _Run:
     ) -> None:
         self._stage, self._scene, self._limit, self._options = stage, scene, limit, options
         self._folder = folder
-        plan = stage.spec.plan(scene.grid.shape)
-        wanted = [tile for tile in plan.tiles() if limit is None or limit.touches(tile.core)]
-        if not wanted:
+        self._batches = self._batches_of(survey=False)
+        tiles = sum(map(len, self._batches))
+        if not tiles:
             raise RegionError(
                 f"{stage.spec.name}: nothing of the view lies in the region that was asked for; "
                 "there is nothing to do. Look at its coordinates: pixels of level 0."
             )
-        self._batches = in_batches(wanted, options.batch)
-        self._tick = _counter(len(wanted) * (1 if stage.survey is None else 2), progress)
+        self._tick = _counter(tiles * (1 if stage.survey is None else 2), progress)
         self._only: Tensor | None = None  # features of the only batch: it need not go in twice
         self.field = _empty_field(stage, scene)
-        self.values = self._array(plan.tile_px)
+        self.values = self._array(stage.spec.plan(scene.grid.shape).tile_px)
 
     @torch.inference_mode()
     def survey(self) -> Statistic | None:
@@ -149,7 +148,7 @@ class _Run:
         if self._stage.survey is None:
             return None
         journal = Journal(self._folder / "survey.journal")
-        for batch, features in self._encoded(journal):
+        for batch, features in self._encoded(self._batches_of(survey=True), journal):
             for tile, each in zip(batch, features, strict=True):
                 core = self._core(each, tile, self._stage.spec.stride)
                 journal.add(tile.number, self._stage.survey.of(core).vector)
@@ -160,17 +159,25 @@ class _Run:
     def decode(self, survey: Statistic | None) -> Statistic | None:
         """Write the output of all tiles; what the stage wants to know of it."""
         closing, journal = self._stage.closing, Journal(self._folder / "decode.journal")
-        for batch, features in self._encoded(journal):
+        for batch, features in self._encoded(self._batches, journal):
             for tile, each in zip(batch, self._stage.decode(features, survey), strict=True):
                 found = self._write(each, tile)
                 journal.add(tile.number, np.empty(0) if closing is None else closing.of(found).vector)
             self._tick(len(batch))
         return None if closing is None else journal.merged(closing)
 
-    def _encoded(self, journal: Journal) -> Iterator[tuple[Batch, Tensor]]:
+    def _batches_of(self, *, survey: bool) -> list[Batch]:
+        """The tiles that are wanted, as they go through together."""
+        plan, limit = self._stage.spec.plan(self._scene.grid.shape, survey=survey), self._limit
+        wanted = (tile for tile in plan.tiles() if limit is None or limit.touches(tile.core))
+        return in_batches(wanted, self._options.batch)
+
+    def _encoded(
+        self, batches: list[Batch], journal: Journal
+    ) -> Iterator[tuple[Batch, Tensor]]:
         """Batches that are not done, and their features; a batch begun is done again whole."""
-        left = [batch for batch in self._batches if any(t.number not in journal for t in batch)]
-        self._tick(sum(map(len, self._batches)) - sum(map(len, left)))
+        left = [batch for batch in batches if any(t.number not in journal for t in batch)]
+        self._tick(sum(map(len, batches)) - sum(map(len, left)))
         if self._only is not None:
             yield from ((batch, self._only) for batch in left)
             return
@@ -178,7 +185,8 @@ class _Run:
         for batch, pixels in read_ahead(self._scene, left, workers=workers, ahead=ahead):
             tiles = torch.from_numpy(pixels).permute(0, 3, 1, 2)
             features = self._stage.encode(tiles.to(self._options.device))
-            self._only = features if len(self._batches) == 1 else None
+            # Of a view in one tile the margin is cut off anyway: both passes see the same.
+            self._only = features if batches[0][0].read.shape == self._scene.grid.shape else None
             yield batch, features
 
     def _core(self, values: Tensor, tile: Tile, cell_px: int) -> NDArray[Any]:

@@ -40,6 +40,7 @@ class StageSpec:
         channels: what they are called.
         cell_px: pixels per output pixel, along each axis; `stride` is a multiple of it.
         whole_px: a view of at most so many pixels goes through in one piece.
+        survey_margin_px: the margin that features alone need, if that is less than `margin_px`.
 
     Raises:
         ValueError: if tile, margin, stride and cell do not fit each other.
@@ -54,19 +55,24 @@ class StageSpec:
     channels: tuple[str, ...]
     cell_px: int = 1
     whole_px: int = 0
+    survey_margin_px: int | None = None
 
     def __post_init__(self) -> None:
         self.plan((1, 1))
+        self.plan((1, 1), survey=True)
         if self.cell_px < 1 or self.stride % self.cell_px or not self.mpp > 0 or not self.channels:
             raise ValueError(f"mpp and cell must be positive and divide the stride, got {self}.")
 
-    def plan(self, shape: Shape) -> TilePlan:
-        """Tiles over a view of (rows, cols); one if it may go through whole."""
+    def plan(self, shape: Shape, *, survey: bool = False) -> TilePlan:
+        """Tiles over a view of (rows, cols), for the survey or to decode; one if it may be whole."""
         tile_px = self.tile_px
         if shape[0] * shape[1] <= self.whole_px:
             step = math.lcm(self.stride, _CHUNK_PX)
             tile_px = -(-max(shape) // step) * step
-        return TilePlan(shape, tile_px, self.margin_px, self.stride)
+        margin_px = self.margin_px
+        if survey and self.survey_margin_px is not None:
+            margin_px = self.survey_margin_px
+        return TilePlan(shape, tile_px, margin_px, self.stride)
 
 
 class Stage(ABC):

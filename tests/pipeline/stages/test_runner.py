@@ -1,11 +1,12 @@
 """Tiled equals untiled; and where it must not, it does not."""
 
+import contextlib
 import dataclasses
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
@@ -195,39 +196,34 @@ def test_a_scene_at_another_scale_is_refused(tmp_path: Path) -> None:
         run_stage(Plain(), scene(64, 64, mpp=4.0), tmp_path / "f.zarr")
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from saccade.pipeline.stages.runner import RunOptions, run_stage
-from tests.stage_networks import Contextual, scene
-
-torch.set_num_threads(1)
-out, last = Path(sys.argv[1]), int(sys.argv[2])
-
 class Mortal(Contextual):
-    calls = 0
+    """Ends the run by `end` when it has encoded so many batches."""
 
-    def encode(self, tiles):
-        Mortal.calls += 1
-        if Mortal.calls > last:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def __init__(self, batches: float, end: Callable[[], None]) -> None:
+        super().__init__()
+        self.left, self.done, self._end = batches, 0, end
+
+    def encode(self, tiles: Tensor) -> Tensor:
+        if self.done >= self.left:
+            self._end()
+        self.done += 1
         return super().encode(tiles)
 
-run_stage(Mortal(), scene(123, 157), out, options=RunOptions(batch=3))
-print(Mortal.calls)
-"""
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
-def run_mortal(out: Path, batches: int) -> subprocess.CompletedProcess[str]:
-    """Run in another process, which kills itself after so many batches."""
-    return subprocess.run(
-        [sys.executable, "-c", KILLED, str(out), str(batches)],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[3],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_mortal(out: Path, batches: float, end: Callable[[], None] = interrupt) -> int:
+    """Run until the end comes; how many batches were encoded."""
+    stage = Mortal(batches, end)
+    with contextlib.suppress(KeyboardInterrupt):
+        run_stage(stage, scene(*VIEW), out, options=RunOptions(batch=3))
+    return stage.done
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -237,28 +233,28 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, one_thread: None) -> None:
     whole, cut = tmp_path / "whole.zarr", tmp_path / "cut.zarr"
-    stage = Contextual()
-    run_stage(stage, scene(*VIEW), whole, options=RunOptions(batch=3))
-    batches = 2 * len(in_batches(stage.spec.plan(VIEW).tiles(), 3))
+    batches = run_mortal(whole, np.inf)
 
-    done = 0
-    for before_death in (3, batches // 2 + 1):  # within the first pass, then in the second
-        ended = run_mortal(cut, before_death)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
-        assert not cut.exists()
-        done += before_death
-    last = run_mortal(cut, 1000)
+    done = run_mortal(cut, 3)  # ends within the first pass
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_mortal, args=(cut, batches // 2, kill)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL  # within the second
+    assert not cut.exists()
+    done += batches // 2 + run_mortal(cut, np.inf)
 
-    assert int(last.stdout) == batches - done, "batches that were done are not done again"
+    assert done == batches, "what was done is not done again"
     assert bytes_of(cut) == bytes_of(whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.zarr", "whole.zarr"]
 
 
 def test_a_run_of_something_else_does_not_go_on_from_it(tmp_path: Path) -> None:
     out, other = tmp_path / "field.zarr", scene(*VIEW, seed=1)
-    assert run_mortal(out, 3).returncode == -signal.SIGKILL
+    assert run_mortal(out, 3) == 3
 
-    found = values_of(run_stage(Contextual(), other, out).values)
+    found = values_of(run_stage(Contextual(), other, out, options=RunOptions(batch=3)).values)
 
     np.testing.assert_allclose(found, untiled(Contextual(), other).numpy(), atol=1e-5)
 
