@@ -79,7 +79,9 @@ def field_attributes(
         corner_um: (x, y) of its upper-left corner, from that of the slide.
     """
     window = {"min": 0, "max": 1, "start": 0, "end": 1}
-    shown = [{"label": each, "color": "FFFFFF", "active": True, "window": window} for each in channels]
+    shown = [
+        {"label": each, "color": "FFFFFF", "active": True, "window": window} for each in channels
+    ]
     multiscale = _multiscale(name, IMAGE_AXES, [mpp], mpp_l0, corner_um)
     return {"ome": {"version": VERSION, "multiscales": [multiscale], "omero": {"channels": shown}}}
 
@@ -122,7 +124,9 @@ def _transformations(
     corner_um: tuple[float, float],
 ) -> list[Attributes]:
     scale = {"c": 1.0, "y": mpp[1], "x": mpp[0]}
-    x, y = (corner + (um - um_l0) / 2 for corner, um, um_l0 in zip(corner_um, mpp, mpp_l0, strict=True))
+    x, y = (
+        corner + (um - um_l0) / 2 for corner, um, um_l0 in zip(corner_um, mpp, mpp_l0, strict=True)
+    )
     shift = {"c": 0.0, "y": y, "x": x}
     return [
         {"type": "scale", "scale": [scale[axis] for axis in axes]},

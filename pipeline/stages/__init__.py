@@ -1,1 +1,1 @@
-"""Dense stages: networks over a whole view, tile by tile, as if the view had gone through in one."""
+"""Dense stages: networks over whole views, tile by tile, to the numbers of the whole."""

@@ -152,9 +152,15 @@ def create_field(
     group = zarr.open_group(folder, mode="w")
     floating = np.issubdtype(dtype, np.floating)
     values = _create(
-        group, "0", (len(like.channels), *like.grid.shape), dtype, shard_px, np.nan if floating else 0
+        group,
+        "0",
+        (len(like.channels), *like.grid.shape),
+        dtype,
+        shard_px,
+        np.nan if floating else 0,
     )
-    corner_um = tuple(at * mpp for at, mpp in zip(like.grid.origin_l0, like.slide_mpp, strict=True))
+    (x_l0, y_l0), (mpp_x, mpp_y) = like.grid.origin_l0, like.slide_mpp
+    corner_um = x_l0 * mpp_x, y_l0 * mpp_y
     name = str(like.provenance.get("stage", like.kind))
     labels = group.create_group("labels", attributes=dict(ngff.labels_attributes(["valid"])))
     mask = labels.create_group(

@@ -57,7 +57,7 @@ class Objects:
         )
 
     def centred_in(self, box_l0: tuple[float, float, float, float]) -> Objects:
-        """Those whose centroid lies in (x, y, width, height), its right and bottom edge not counted.
+        """Those whose centroid lies in (x, y, width, height); right and bottom edge do not count.
 
         Tiles whose cores lie side by side then have each object once, in its whole shape, however
         many of them saw it.
@@ -66,3 +66,9 @@ class Objects:
         centres = shapely.get_coordinates(shapely.centroid(np.array(self.geometries, object)))
         inside = (centres >= (x, y)) & (centres < (x + width, y + height))
         return self.take(np.flatnonzero(inside.all(axis=1)))
+
+
+def areas_of(shape: shapely.Geometry) -> shapely.Geometry:
+    """The areas of a shape, mended where it crosses itself; empty if it has none."""
+    parts = shapely.get_parts(shapely.make_valid(shape))
+    return shapely.union_all([each for each in parts if each.geom_type.endswith("Polygon")])

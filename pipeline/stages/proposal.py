@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def _shared(of: CellGrid, grid: CellGrid, axis: int) -> sparse.csr_array:
     """Length in level-0 pixels that each cell of `grid` shares with each of `of`, along x or y."""
     theirs, ours = _edges(of, axis), _edges(grid, axis)
     rows, cols, lengths = [], [], []
-    for i, (start, stop) in enumerate(zip(ours[:-1], ours[1:], strict=True)):
+    for i, (start, stop) in enumerate(pairwise(ours)):
         first = max(int(np.searchsorted(theirs, start, side="right")) - 1, 0)
         last = min(int(np.searchsorted(theirs, stop, side="left")), len(theirs) - 1)
         for j in range(first, last):
@@ -66,5 +67,4 @@ def _shared(of: CellGrid, grid: CellGrid, axis: int) -> sparse.csr_array:
 
 def _edges(grid: CellGrid, axis: int) -> NDArray[np.float64]:
     count = grid.shape[1 - axis]
-    edges: NDArray[np.float64] = grid.origin_l0[axis] + grid.cell_l0[axis] * np.arange(count + 1)
-    return edges
+    return np.asarray(grid.origin_l0[axis] + grid.cell_l0[axis] * np.arange(count + 1), np.float64)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 
 from saccade.pipeline.errors import RegionError
+from saccade.pipeline.stages.objects import areas_of
 from saccade.tiling.grid import CellGrid
 
 
@@ -24,13 +25,19 @@ def read_region(path: Path) -> shapely.Geometry:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content if isinstance(content, list) else content.get("features", [content])
         shapes = [shape(each.get("geometry", each)) for each in found]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, shapely.GEOSException) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        shapely.GEOSException,
+    ) as error:
         raise RegionError(
-            f"{path}: cannot be read as a GeoJSON with areas ({error!r}). Wanted what QuPath exports "
-            "with File > Export objects as GeoJSON, or the attention.geojson of a prediction."
+            f"{path}: cannot be read as a GeoJSON with areas ({error!r}). Wanted what QuPath "
+            "exports with File > Export objects as GeoJSON, or a prediction's attention.geojson."
         ) from error
-    areas = [shapely.make_valid(each) for each in shapes if each.geom_type.endswith("Polygon")]
-    region = shapely.union_all(areas)
+    region = shapely.union_all([areas_of(each) for each in shapes])
     if region.is_empty:
         raise RegionError(
             f"{path}: holds no area; found {len(shapes)} objects. Wanted polygons or rectangles."

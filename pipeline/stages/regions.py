@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import contourpy
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 from saccade.pipeline.stages.field import Field
-from saccade.pipeline.stages.objects import Objects
+from saccade.pipeline.stages.objects import Objects, areas_of
 
 _LEAST_CELLS = 4  # in area; a region of one or two cells is nothing to look at
 
@@ -45,7 +47,7 @@ def top_regions(of: Field, channel: str, *, share: float = 0.05, most: int = 10)
         inside = _cells_inside(outline, values)
         if outline.area < _LEAST_CELLS or not len(inside):
             continue
-        shapes.append(shapely.make_valid(shapely.transform(outline, lambda xy: _to_l0(xy, of))))
+        shapes.append(areas_of(shapely.transform(outline, lambda xy: _to_l0(xy, of))))
         area_mm2 = outline.area * of.mpp[0] * of.mpp[1] / 1e6
         numbers.append((inside.mean(), inside.max(), area_mm2))
     table = np.array(numbers, np.float64).reshape(-1, 3)
@@ -74,7 +76,7 @@ def _above(values: NDArray[np.floating], threshold: float) -> list[shapely.Polyg
     )
     polygons = []
     for points, starts in zip(*contours.filled(threshold, np.inf), strict=True):
-        rings = [points[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        rings = [points[a:b] for a, b in pairwise(starts)]
         polygons.append(shapely.Polygon(rings[0], rings[1:]))
     return polygons
 
@@ -86,8 +88,9 @@ def _cells_inside(outline: shapely.Polygon, values: NDArray[np.floating]) -> NDA
     cols = np.arange(max(int(left), 0), min(int(right) + 1, values.shape[1]))
     shapely.prepare(outline)
     x, y = np.meshgrid(cols + 0.5, rows + 0.5)
-    found = values[np.ix_(rows, cols)][shapely.contains_xy(outline, x, y)]
-    return found[np.isfinite(found)]
+    near = values[np.ix_(rows, cols)]
+    found: NDArray[np.floating] = near[shapely.contains_xy(outline, x, y) & np.isfinite(near)]
+    return found
 
 
 def _to_l0(cells: NDArray[np.float64], of: Field) -> NDArray[np.float64]:

@@ -162,7 +162,9 @@ class _Run:
         for batch, features in self._encoded(self._batches, journal):
             for tile, each in zip(batch, self._stage.decode(features, survey), strict=True):
                 found = self._write(each, tile)
-                journal.add(tile.number, np.empty(0) if closing is None else closing.of(found).vector)
+                journal.add(
+                    tile.number, np.empty(0) if closing is None else closing.of(found).vector
+                )
             self._tick(len(batch))
         return None if closing is None else journal.merged(closing)
 
@@ -172,9 +174,7 @@ class _Run:
         wanted = (tile for tile in plan.tiles() if limit is None or limit.touches(tile.core))
         return in_batches(wanted, self._options.batch)
 
-    def _encoded(
-        self, batches: list[Batch], journal: Journal
-    ) -> Iterator[tuple[Batch, Tensor]]:
+    def _encoded(self, batches: list[Batch], journal: Journal) -> Iterator[tuple[Batch, Tensor]]:
         """Batches that are not done, and their features; a batch begun is done again whole."""
         left = [batch for batch in batches if any(t.number not in journal for t in batch)]
         self._tick(sum(map(len, batches)) - sum(map(len, left)))
@@ -216,7 +216,9 @@ class _Run:
         """The output, one shard a core: each is written once, whole, by its tile alone."""
         folder = self._folder / "values.zarr"
         if not (folder / "zarr.json").is_file() or not (self._folder / "decode.journal").is_file():
-            create_field(folder, self.field, np.float32, shard_px=tile_px // self._stage.spec.cell_px)
+            create_field(
+                folder, self.field, np.float32, shard_px=tile_px // self._stage.spec.cell_px
+            )
         array = zarr.open_group(folder, mode="r+")["0"]
         assert isinstance(array, zarr.Array)
         return array

@@ -108,9 +108,7 @@ class SlideScene:
         """(rows, cols, 3) of a window."""
         pixels = np.empty((*window.shape, 3), np.uint8)
         blocks = window.in_cells(_BLOCK_PX)
-        for row, col in product(
-            range(blocks.top, blocks.bottom), range(blocks.left, blocks.right)
-        ):
+        for row, col in product(range(blocks.top, blocks.bottom), range(blocks.left, blocks.right)):
             top, left = row * _BLOCK_PX, col * _BLOCK_PX
             block = self._block(row, col)
             shared = Window(

@@ -64,7 +64,7 @@ class StageSpec:
             raise ValueError(f"mpp and cell must be positive and divide the stride, got {self}.")
 
     def plan(self, shape: Shape, *, survey: bool = False) -> TilePlan:
-        """Tiles over a view of (rows, cols), for the survey or to decode; one if it may be whole."""
+        """Tiles over a view of (rows, cols), for the survey or to decode; one if it is small."""
         tile_px = self.tile_px
         if shape[0] * shape[1] <= self.whole_px:
             step = math.lcm(self.stride, _CHUNK_PX)

@@ -21,10 +21,10 @@ from saccade.pipeline.stages.limit import Limit
 from saccade.pipeline.stages.runner import RunOptions, run_stage
 from saccade.pipeline.stages.scene import ArrayScene, SlideScene
 from saccade.pipeline.stages.stage import Stage
-from saccade.pipeline.stages.tile_plan import Window, in_batches
+from saccade.pipeline.stages.tile_plan import Window
 from saccade.tiling import open_slide
-from tests.stage_networks import Contextual, Enlarged, Plain, Strided, scene, spec, values_of
 from tests.slides import tissue_like, write_pyramid_tiff
+from tests.stage_networks import Contextual, Enlarged, Plain, Strided, scene, spec, values_of
 
 VIEW = (123, 157)  # odd, and no multiple of anything
 
