@@ -21,10 +21,10 @@ from saccade.pipeline.export.page import INK, QUIET, Page
 from saccade.pipeline.export.panels import (
     HALO,
     MARK,
-    draw_badge,
     draw_caption,
     draw_ground,
     draw_header,
+    draw_numbers,
     draw_scale_bar,
     extent,
     show_exactly,
@@ -76,6 +76,7 @@ def draw_field(path: Path, picture: FieldPicture) -> None:
     slide = _panel(page, page.layout.slide, picture)
     slide.imshow(picture.thumbnail, extent=extent((0, 0), picture.size_um), aspect="auto")
     _outline(slide, picture)
+    _number(slide, page.layout.slide, picture)
     draw_scale_bar(page, page.layout.slide, width_um)
     ground = _panel(page, page.layout.attention, picture)
     draw_ground(ground, picture.thumbnail, picture.size_um)
@@ -109,14 +110,19 @@ def _draw_values(axes: Axes, picture: FieldPicture) -> ScalarMappable:
 
 
 def _outline(axes: Axes, picture: FieldPicture) -> None:
-    """Outline the regions, holes included, and number them where they surely are."""
-    for number, region in enumerate(picture.regions_um, start=1):
+    """Outline the regions, holes included."""
+    for region in picture.regions_um:
         for part in shapely.get_parts(region):
             for ring in (part.exterior, *part.interiors):
                 line = np.asarray(ring.coords)
                 axes.plot(*line.T, color=MARK, lw=1.0, path_effects=HALO, zorder=3)
-        place = shapely.point_on_surface(region)
-        draw_badge(axes, (place.x, place.y), number)
+
+
+def _number(axes: Axes, box: Box, picture: FieldPicture) -> None:
+    """Number the regions beside where they surely are: a ring's centroid lies outside of it."""
+    regions = np.array(picture.regions_um, object)
+    places = shapely.get_coordinates(shapely.point_on_surface(regions))
+    draw_numbers(axes, box, places, np.zeros(len(places)), picture.size_um[0])
 
 
 def _draw_colour_bar(page: Page, heat: ScalarMappable, words: str) -> None:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
+from saccade.pipeline.export.badges import place_badges
 from saccade.pipeline.export.layout import Box
 from saccade.pipeline.export.page import DPI, INK, QUIET, Page
 
@@ -48,6 +49,31 @@ def extent(
 ) -> tuple[float, float, float, float]:
     """Left, right, bottom, top, as imshow wants them."""
     return corner[0], corner[0] + size[0], corner[1] + size[1], corner[1]
+
+
+def draw_numbers(
+    axes: Axes,
+    box: Box,
+    centres_um: NDArray[np.floating[Any]],
+    half_um: NDArray[np.floating[Any]],
+    width_um: float,
+) -> None:
+    """Number what is outlined, from 1, beside it, with a line that leads there.
+
+    Args:
+        axes: a panel in micrometres.
+        box: where it lies on the page.
+        centres_um: (n, 2) centres of what is numbered.
+        half_um: (n,) how far from its centre each reaches.
+        width_um: of the panel.
+    """
+    um_per_inch = width_um / box.width
+    badges = place_badges(centres_um / um_per_inch, (box.width, box.height)) * um_per_inch
+    for number, (badge, centre, half) in enumerate(zip(badges, centres_um, half_um, strict=True)):
+        away = (badge - centre) / np.abs(badge - centre).max()
+        start = centre + away * max(half, 0.05 * um_per_inch)
+        axes.plot(*zip(start, badge, strict=True), color=MARK, lw=0.9, clip_on=False)
+        draw_badge(axes, badge, number + 1)
 
 
 def draw_badge(axes: Axes, centre: tuple[float, float], number: int) -> None:

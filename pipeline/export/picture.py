@@ -19,7 +19,6 @@ from matplotlib.colors import AsinhNorm, ListedColormap
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from saccade.pipeline.export.badges import place_badges
 from saccade.pipeline.export.layout import MOST_TILES, Box, arrange
 from saccade.pipeline.export.page import INK, QUIET, Page
 from saccade.pipeline.export.panels import (
@@ -29,6 +28,7 @@ from saccade.pipeline.export.panels import (
     draw_caption,
     draw_ground,
     draw_header,
+    draw_numbers,
     draw_scale_bar,
     extent,
     show_exactly,
@@ -123,7 +123,10 @@ def _draw_slide(page: Page, overview: Overview) -> None:
     show_exactly(axes, overview.size_um)
     for box_um in overview.boxes_um:
         _outline(axes, box_um)
-    _draw_badges(axes, box, overview)
+    # The strongest tiles, those that are shown below, are numbered beside their outlines.
+    shown = overview.boxes_um[: overview.shown]
+    centres, half = shown[:, :2] + shown[:, 2:] / 2, shown[:, 2] / 2
+    draw_numbers(axes, box, centres, half, overview.size_um[0])
     draw_scale_bar(page, box, overview.size_um[0])
 
 
@@ -196,18 +199,6 @@ def _outline(axes: Axes, box_um: NDArray[np.floating[Any]], at_least: float = 0)
     )
     patch.set_path_effects(HALO)
     axes.add_patch(patch)
-
-
-def _draw_badges(axes: Axes, box: Box, overview: Overview) -> None:
-    """Number the strongest tiles, those that are shown below, beside their outlines."""
-    um_per_inch = overview.size_um[0] / box.width
-    centres = overview.boxes_um[:, :2] + overview.boxes_um[:, 2:] / 2
-    badges = place_badges(centres[: overview.shown] / um_per_inch, (box.width, box.height))
-    for i, (badge, centre) in enumerate(zip(badges * um_per_inch, centres, strict=False)):
-        away = (badge - centre) / np.abs(badge - centre).max()
-        start = centre + away * max(overview.boxes_um[i, 2] / 2, 0.05 * um_per_inch)
-        axes.plot(*zip(start, badge, strict=True), color=MARK, lw=0.9, clip_on=False)
-        draw_badge(axes, badge, i + 1)
 
 
 def _draw_colour_bar(page: Page, heat: ScalarMappable, top: float) -> None:

@@ -143,9 +143,7 @@ def test_tissue_only_leaves_the_glass_out(
     assert not judged.all()
 
 
-def test_a_region_beside_the_slide_is_said(
-    model: Path, cohort: TinyCohort, tmp_path: Path
-) -> None:
+def test_a_region_beside_the_slide_is_said(model: Path, cohort: TinyCohort, tmp_path: Path) -> None:
     roi = tmp_path / "roi.geojson"
     roi.write_text(json.dumps(shapely.geometry.mapping(shapely.box(9000, 0, 9999, 99))))
     with pytest.raises(RegionError, match="nothing of the view lies in the region"):
