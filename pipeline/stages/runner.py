@@ -77,7 +77,7 @@ def run_stage(
     """Run a stage over a scene and write its field, the same as if the scene went through whole.
 
     A run that was killed goes on after the last batch that was finished, to the same bytes, if
-    scene, stage, limit, batch and provenance are the same; else it begins anew.
+    scene, stage and weights, limit, batch and provenance are the same; else it begins anew.
 
     Args:
         stage: the network and what it needs.
@@ -293,6 +293,7 @@ def _identity(
     """All that the bytes of the field depend on."""
     return {
         "spec": asdict(stage.spec),
+        "weights": stage.weights_hash,
         "content": scene.content,
         "grid": asdict(scene.grid),
         "slide_mpp": scene.slide_mpp,

@@ -12,12 +12,14 @@ normalises, pixel by pixel, with numbers of the whole.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from saccade.pipeline.stages.field import FieldKind
 from saccade.pipeline.stages.statistics import Statistic
@@ -117,3 +119,16 @@ class Stage(ABC):
     def finalise(self, values: Tensor, closing: Any) -> Tensor:
         """Normalise the output (channels, rows, cols), each pixel by itself."""
         return values
+
+    @property
+    def weights_hash(self) -> str:
+        """`sha256:...` of all networks the stage holds, so that no run goes on with others."""
+        digest = hashlib.sha256()
+        for name, part in sorted(vars(self).items()):
+            if isinstance(part, nn.Module):
+                for key, value in part.state_dict().items():
+                    digest.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode())
+                    digest.update(
+                        value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+                    )
+        return f"sha256:{digest.hexdigest()}"
