@@ -30,6 +30,7 @@ from saccade.cli.options import (
     WorkersOption,
 )
 from saccade.cli.progress import progress_bar, say
+from saccade.cli.stages import saliency
 
 # Threads that spin while they wait starve whatever shares the cores: other jobs of the same node,
 # and their own reading threads. Read when torch is loaded, so it has to be said here.
@@ -254,6 +255,11 @@ def predict(
     with progress_bar(place.name) as progress:
         done = predict_slide(SlideRef(place, mpp), model, out, options, progress=progress)
     say(prediction_line(out) if done else f"{out} is up to date: {prediction_line(out)}")
+
+
+app.command(
+    epilog="Example: `saccade saliency slide.svs --model saliency.safetensors --out results/s`"
+)(saliency)
 
 
 @app.command(epilog="Example: `saccade run slide.svs --models models --out results/slide`")
