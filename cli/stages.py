@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +52,9 @@ def saliency(
 
     A run that was killed goes on at the tile where it stopped.
     """
+    # Tiles come in several sizes, and oneDNN keeps a copy of the weights for each: 100 MB. One is
+    # enough at a time. Read when torch is loaded.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     from saccade.pipeline.device import choose_device
     from saccade.pipeline.reading import SlideRef
     from saccade.pipeline.saliency_slide import SaliencyOptions, find_saliency

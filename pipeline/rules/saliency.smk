@@ -16,7 +16,7 @@ rule saliency:
         f"{RESULTS}/benchmarks/saliency/{{slide}}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=5000,
         gpu=COHORT.gpu,
     params:
         slide=lambda wildcards: COHORT.paths[wildcards.slide],
