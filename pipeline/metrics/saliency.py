@@ -131,5 +131,5 @@ def _require_alike(one: Map, other: Map) -> None:
 
 def _require_fixations(saliency: Map, fixations: Map) -> None:
     _require_alike(saliency, fixations)
-    if not np.sum(fixations) > 0 or np.min(fixations) < 0:
+    if not float(np.sum(fixations)) > 0 or float(np.min(fixations)) < 0:
         raise ValueError("wanted counts of fixations, at least one in all; found none.")
