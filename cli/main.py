@@ -152,17 +152,21 @@ def train(
 ) -> None:
     """Train attention and features from one label a slide; goes on where a killed run stopped.
 
-    With `splits.folds` in the settings: a model for each fold, and how good they are together.
+    With `splits.folds` in the settings: a model for each fold, and how good they are together. With
+    `kind: saliency`: a network that says where people look, from points, maps or outlines.
     """
     from saccade.cli.tables import cross_validation_lines, epoch_line, failure_table
     from saccade.pipeline.cross_validation import cross_validate
     from saccade.pipeline.ranks import ranks_of_torchrun
+    from saccade.pipeline.saliency.config import SaliencyConfig
+    from saccade.pipeline.saliency.train import train_saliency
     from saccade.pipeline.sheet import read_sheet
     from saccade.pipeline.train import train as run
-    from saccade.pipeline.yaml_config import load_config
+    from saccade.pipeline.yaml_config import load_any_config
 
-    settings, rows = load_config(config), read_sheet(slides)
-    folds = settings.splits.folds
+    settings, rows = load_any_config(config), read_sheet(slides)
+    if isinstance(settings, SaliencyConfig) and fold is not None:
+        raise typer.BadParameter("a saliency run has no folds.", param_hint="--fold")
     with ranks_of_torchrun(device) as (ranks, own_device), progress_bar("slides") as progress:
         common: dict[str, Any] = {
             "pyramids": pyramids,
@@ -171,8 +175,12 @@ def train(
             "report": lambda line: say(epoch_line(line, settings.training.epochs)),
             "progress": progress if ranks.first else None,
         }
-        if folds or fold is not None:
-            ranks.require_one("train folds")
+        if isinstance(settings, SaliencyConfig):
+            ranks.require_one("train a saliency network", instead="train it in one process")
+            result = train_saliency(settings, rows, out, **common)
+            failures, lines = result.failures, [f"{result.model}"]
+        elif (folds := settings.splits.folds) or fold is not None:
+            ranks.require_one("train folds", instead="give each process a --fold of its own")
             judged = cross_validate(
                 settings,
                 rows,

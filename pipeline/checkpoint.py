@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from saccade.models.attention_sampling import AttentionSampling
 from saccade.pipeline.errors import ResultsError
 from saccade.pipeline.files import atomic_path
 from saccade.pipeline.tally import Tally
@@ -41,7 +40,7 @@ class RunState:
 def save_checkpoint(
     path: Path,
     state: RunState,
-    model: AttentionSampling,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     inputs: str,
 ) -> None:
@@ -59,7 +58,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     path: Path,
-    model: AttentionSampling,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     inputs: str,
     *,

@@ -3,6 +3,7 @@
 InputError
 ├── ConfigError       a setting that is unknown, of the wrong type, or impossible
 ├── SheetError        slides.csv does not say what is needed
+├── TargetError       what a saliency map has to look like is missing or says nothing
 ├── ModelFileError    the file is no model that this Saccade can run
 ├── ResultsError      a results folder that is missing, unfinished, or in use
  ├── RegionError       a region of interest that cannot be read, or holds nothing of the slide
@@ -21,6 +22,10 @@ class ConfigError(InputError):
 
 class SheetError(InputError):
     """The sample sheet does not say what is needed."""
+
+
+class TargetError(InputError):
+    """What a saliency map has to look like is missing or says nothing."""
 
 
 class ModelFileError(InputError):

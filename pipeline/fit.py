@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -147,7 +147,20 @@ def _seed_dropout(bench: Bench, epoch: int, step: int) -> None:
     torch.manual_seed(seed_for(*parts))
 
 
-def learning_rate(settings: TrainingConfig, epoch: float) -> float:
+class Schedule(Protocol):
+    """What settings have to say about the learning rate; they count in epochs."""
+
+    @property
+    def epochs(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def schedule(self) -> str: ...  # noqa: D102
+    @property
+    def warmup_epochs(self) -> int: ...  # noqa: D102
+
+
+def learning_rate(settings: Schedule, epoch: float) -> float:
     """The rate at a moment of the run: risen over the warm-up, then constant or a cosine to 0."""
     warm = min(1.0, epoch / settings.warmup_epochs) if settings.warmup_epochs else 1.0
     fall = 1.0

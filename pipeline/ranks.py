@@ -46,16 +46,15 @@ class Ranks:
         """Whether this process writes files and speaks."""
         return self.rank == 0
 
-    def require_one(self, what: str) -> None:
-        """Refuse what several processes cannot do together.
+    def require_one(self, what: str, *, instead: str) -> None:
+        """Refuse what several processes cannot do together, and say what to do instead.
 
         Raises:
             ConfigError: if there are several.
         """
         if self.count > 1:
             raise ConfigError(
-                f"{self.count} processes cannot {what} together. Leave torchrun out, and give each "
-                "process a --fold of its own."
+                f"{self.count} processes cannot {what} together. Leave torchrun out, and {instead}."
             )
 
     def share(self, items: Sequence[T]) -> Sequence[T]:

@@ -15,31 +15,70 @@ import yaml
 
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import ConfigError
+from saccade.pipeline.saliency.config import SaliencyConfig
 
 T = TypeVar("T")
 
+_KINDS: dict[str, type[RunConfig | SaliencyConfig]] = {
+    "slides": RunConfig,
+    "saliency": SaliencyConfig,
+}
+
 
 def load_config(path: Path) -> RunConfig:
-    """Read a run's settings; what the file leaves out keeps its default.
+    """Read the settings of a run of `kind: slides`; what the file leaves out keeps its default.
 
     Raises:
-        ConfigError: for a file that is missing or no YAML, an unknown key, a value of the wrong
-            type, or an impossible value; the message names the line and what is known.
+        ConfigError: for a file that is missing or no YAML, of another kind, with an unknown key, a
+            value of the wrong type, or an impossible value; the message names the line and what is
+            known.
+    """
+    config = load_any_config(path)
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"{path.name}: is of kind saliency; wanted settings of kind slides.")
+    return config
+
+
+def load_any_config(path: Path) -> RunConfig | SaliencyConfig:
+    """Read the settings of a run of either `kind`: `slides`, if the file names none, or `saliency`.
+
+    Raises:
+        ConfigError: as `load_config`, whatever the kind.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error}).") from error
-    return parse_config(text, name=path.name)
+    node = _compose(text, path.name)
+    return _build(_take_kind(node, path.name), node, path.name, prefix="") if node else RunConfig()
 
 
 def parse_config(text: str, *, name: str = "config") -> RunConfig:
     """Read settings from YAML text; `name` stands for the file in messages."""
+    node = _compose(text, name)
+    return _build(RunConfig, node, name, prefix="") if node else RunConfig()
+
+
+def _compose(text: str, name: str) -> yaml.Node | None:
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: is not YAML ({' '.join(str(error).split())}).") from error
-    return RunConfig() if node is None else _build(RunConfig, node, name, prefix="")
+
+
+def _take_kind(node: yaml.Node, name: str) -> type[RunConfig | SaliencyConfig]:
+    """Which settings a file holds; takes the line that says so out of it."""
+    if not isinstance(node, yaml.MappingNode):
+        return RunConfig  # whose reading will say what is wrong
+    said = [(key, value) for key, value in node.value if key.value == "kind"]
+    node.value = [each for each in node.value if each not in said]
+    for _, value in said:
+        if value.value not in _KINDS:
+            known = ", ".join(_KINDS)
+            raise ConfigError(
+                f"{_at(name, value)}: kind must be one of {known}, found {value.value!r}."
+            )
+    return _KINDS[said[0][1].value] if said else RunConfig
 
 
 def config_dict(config: Any) -> dict[str, Any]:

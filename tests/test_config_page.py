@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from saccade.pipeline.config import RunConfig
+from saccade.pipeline.saliency.config import SaliencyConfig
 from saccade.pipeline.sheet import COLUMNS, REQUIRED, read_sheet
-from saccade.pipeline.yaml_config import load_config, parse_config
+from saccade.pipeline.yaml_config import load_any_config, load_config, parse_config
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config"
@@ -47,6 +48,37 @@ def test_every_setting_of_a_run_is_described_with_its_default(name: str, section
         assert getattr(getattr(written, name), key) == getattr(section, key), key
 
 
+SHARED = ("pyramid", "view")  # by both kinds of run
+OF_SALIENCY = [
+    field.name for field in dataclasses.fields(SaliencyConfig) if field.name not in SHARED
+]
+
+
+@pytest.mark.parametrize("name", OF_SALIENCY)
+def test_every_setting_of_a_saliency_run_is_described_with_its_default(name: str) -> None:
+    described = documented()[f"{name}` for saliency"]
+    section = getattr(SaliencyConfig(), name)
+
+    assert list(described) == [field.name for field in dataclasses.fields(section)]
+    for key, cells in described.items():
+        written = yaml.safe_load(cells[-1].strip("`"))
+        default = getattr(section, key)
+        assert written == default or float(written) == default, key
+
+
+def test_the_example_saliency_run_spells_out_every_default() -> None:
+    written = yaml.safe_load((CONFIG / "saliency.yaml").read_text())
+
+    assert written.pop("kind") == "saliency"
+    assert {section: list(keys) for section, keys in written.items()} == {
+        field.name: [
+            each.name for each in dataclasses.fields(getattr(SaliencyConfig(), field.name))
+        ]
+        for field in dataclasses.fields(SaliencyConfig)
+    }
+    assert load_any_config(CONFIG / "saliency.yaml") == SaliencyConfig()
+
+
 def test_every_key_of_the_workflow_is_described_with_its_default() -> None:
     described = documented()["config.yaml"]
 
@@ -76,7 +108,8 @@ def test_each_line_says_what_a_length_is_counted_in() -> None:
 
 
 def test_the_page_has_no_other_tables() -> None:
-    names = {"slides.csv", "config.yaml", *(name for name, _ in sections())}
+    saliency = [f"{name}` for saliency" for name in OF_SALIENCY]
+    names = {"slides.csv", "config.yaml", *saliency, *(name for name, _ in sections())}
     assert set(documented()) == names
 
 

@@ -88,6 +88,12 @@ def test_maps_reach_from_zero_to_one_whatever_the_view(model: MSINet) -> None:
     assert maps.amax(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1], abs=1e-3)
 
 
+@pytest.mark.parametrize(("rows", "cols"), [(41, 47), (8, 9), (1, 1)])
+def test_sides_need_not_be_multiples_of_the_stride(model: MSINet, rows: int, cols: int) -> None:
+    assert model(views(rows, cols)).shape == (1, 1, rows, cols)
+    assert model.features(views(rows, cols)).shape[2:] == (-(-rows // 8), -(-cols // 8))
+
+
 def test_a_view_without_contrast_gives_numbers() -> None:
     flat = torch.zeros(1, 1, 4, 4)
 

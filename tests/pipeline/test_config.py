@@ -5,7 +5,8 @@ import pytest
 
 from saccade.pipeline.config import RunConfig, TilesConfig
 from saccade.pipeline.errors import ConfigError
-from saccade.pipeline.yaml_config import load_config, parse_config
+from saccade.pipeline.saliency.config import SaliencyConfig
+from saccade.pipeline.yaml_config import load_any_config, load_config, parse_config
 
 
 def test_an_empty_file_means_all_defaults() -> None:
@@ -63,4 +64,47 @@ def test_mistakes_are_named_with_their_line(text: str, message: str) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run\.yaml: cannot be read"):
+        load_config(tmp_path / "run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", RunConfig),
+        ("tiles: {per_slide: 5}", RunConfig),
+        ("kind: slides\ntiles: {per_slide: 5}", RunConfig),
+        ("kind: saliency", SaliencyConfig),
+        ("kind: saliency\nnetwork: {width: 8}", SaliencyConfig),
+    ],
+)
+def test_the_kind_says_which_settings_a_file_holds(
+    tmp_path: Path, text: str, wanted: type[RunConfig | SaliencyConfig]
+) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+
+    assert type(load_any_config(tmp_path / "run.yaml")) is wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\nkind: cats", "run.yaml, line 2: kind must be one of slides, saliency, found 'cats'"),
+        ("kind: saliency\ntiles: {}", "unknown key tiles; known here: network, pyramid, targets,"),
+        ("kind: slides\nnetwork: {}", "unknown key network"),
+        ("- 1", "the file must be a mapping"),
+    ],
+)
+def test_a_kind_knows_its_own_settings(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_any_config(tmp_path / "run.yaml")
+
+
+def test_where_slides_are_wanted_saliency_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("kind: saliency")
+
+    with pytest.raises(
+        ConfigError, match=r"run\.yaml: is of kind saliency; wanted settings of kind"
+    ):
         load_config(tmp_path / "run.yaml")
