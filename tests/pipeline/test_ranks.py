@@ -216,6 +216,6 @@ def test_processes_that_were_to_share_a_gpu_are_refused(monkeypatch: pytest.Monk
 
 
 def test_folds_are_not_trained_by_several_processes() -> None:
-    Ranks().require_one("train folds")
+    Ranks().require_one("train folds", instead="")
     with pytest.raises(ConfigError, match="--fold of its own"):
-        Ranks(0, 2).require_one("train folds")
+        Ranks(0, 2).require_one("train folds", instead="take --fold")
