@@ -216,6 +216,8 @@ def test_processes_that_were_to_share_a_gpu_are_refused(monkeypatch: pytest.Monk
 
 
 def test_folds_are_not_trained_by_several_processes() -> None:
-    Ranks().require_one("train folds", instead="")
-    with pytest.raises(ConfigError, match="--fold of its own"):
+    Ranks().require_one("train folds", instead="take --fold")
+    with pytest.raises(
+        ConfigError, match=r"cannot train folds together\. Leave torchrun out, and take --fold"
+    ):
         Ranks(0, 2).require_one("train folds", instead="take --fold")
