@@ -12,16 +12,17 @@ from saccade.pipeline.glance import glance_at
 from saccade.pipeline.look import Subject
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.sheet import SheetRow
+from saccade.pipeline.tasks.truth import Target, Truth
 from saccade.pipeline.thumbnails import ensure_pyramid
 from saccade.tiling.errors import SlideError
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A slide with the index of its class."""
+    """A slide, and what is known of it as the task wants it."""
 
     subject: Subject
-    label: int
+    target: Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +32,21 @@ class Cohort:
     Attributes:
         train: slides to fit.
         val: slides to choose the best epoch by; may be empty.
+        truth: how they are labelled.
         hashes: content hash of each slide, by name.
         failures: what was wrong with each slide that was left out, by name.
     """
 
     train: list[Example]
     val: list[Example]
+    truth: Truth
     hashes: dict[str, str]
     failures: dict[str, str]
 
 
 def load_cohort(
     rows: Sequence[SheetRow],
-    classes: Sequence[str],
+    truth: Truth,
     pyramids: Path,
     config: RunConfig,
     *,
@@ -53,29 +56,31 @@ def load_cohort(
     """Open every labelled slide of the splits train and val, and look at it once.
 
     Args:
-        rows: of the sheet; other splits and slides without a label are passed over.
-        classes: names in the order of their indices.
+        rows: of the sheet; other splits and slides of which nothing is known are passed over.
+        truth: how they are labelled.
         pyramids: folder that holds `<slide>/pyramid.zarr`; what is missing is built there.
         config: scales of pyramid and view.
         stride: view pixels per place of attention.
         progress: called with (done, all).
 
     Raises:
-        SheetError: if fewer than two classes, or no training slide, can be used.
+        SheetError: if a label is not what the task wants, or the slides that can be used do not
+            hold what training needs.
     """
-    wanted = [row for row in rows if row.label and row.split in ("train", "val")]
+    known = [(row, truth.target(row)) for row in rows if row.split in ("train", "val")]
+    wanted = [(row, target) for row, target in known if target is not None]
     examples: dict[str, list[Example]] = {"train": [], "val": []}
     hashes, failures = {}, {}
-    for done, row in enumerate(wanted, start=1):
+    for done, (row, target) in enumerate(wanted, start=1):
         try:
             subject, hashes[row.slide] = _load(row, pyramids, config, stride)
-            examples[row.split].append(Example(subject, classes.index(row.label)))
+            examples[row.split].append(Example(subject, target))
         except SlideError as error:
             failures[row.slide] = str(error)
         if progress:
             progress(done, len(wanted))
-    _check(examples["train"], classes, failures)
-    return Cohort(examples["train"], examples["val"], hashes, failures)
+    _check(truth, examples, failures)
+    return Cohort(examples["train"], examples["val"], truth, hashes, failures)
 
 
 def _load(row: SheetRow, pyramids: Path, config: RunConfig, stride: int) -> tuple[Subject, str]:
@@ -88,13 +93,10 @@ def _load(row: SheetRow, pyramids: Path, config: RunConfig, stride: int) -> tupl
         return Subject(row.slide, ref, glance, slide.mpp, lattice), slide.content_hash
 
 
-def _check(train: Sequence[Example], classes: Sequence[str], failures: Mapping[str, str]) -> None:
-    found = {example.label for example in train}
-    missing = [name for i, name in enumerate(classes) if i not in found]
-    if len(classes) < 2 or missing:
+def _check(
+    truth: Truth, examples: Mapping[str, Sequence[Example]], failures: Mapping[str, str]
+) -> None:
+    train, val = ([each.target for each in examples[split]] for split in ("train", "val"))
+    if lacking := truth.lacking(train, val):
         reasons = "".join(f"\n  {slide}: {reason}" for slide, reason in failures.items())
-        lacking = f"none of {', '.join(missing)}" if missing else f"only {len(classes)} class"
-        raise SheetError(
-            "training wants slides with split `train` of at least two classes; found "
-            f"{len(train)} usable slides, {lacking}.{reasons}"
-        )
+        raise SheetError(f"{lacking}{reasons}")

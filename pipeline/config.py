@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from saccade.pipeline.errors import ConfigError
+from saccade.pipeline.sheet import COLUMNS
 from saccade.tiling.lattice import Snap
 
 
@@ -21,6 +22,63 @@ def _require(holds: bool, message: str) -> None:
 
 def _positive(name: str, value: float) -> None:
     _require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
+
+
+FOLLOW_UP = ("time", "event")
+"""Columns of the sheet that survival is learned from."""
+
+_TAKEN = (
+    *(column for column in COLUMNS if column != "label"),
+    *("predicted", "tiles_read", "share_of_level_0_read", "status"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskConfig:
+    """What slides are judged by.
+
+    Attributes:
+        kind: `classes`, one of several; `labels`, each there or not; `regression`, numbers; or
+            `survival`, the risk of an event.
+        columns: of the sheet, where labels or numbers stand; those of the other kinds are fixed.
+        units: of the numbers, for people; as many as there are columns, or none.
+    """
+
+    kind: Literal["classes", "labels", "regression", "survival"] = "classes"
+    columns: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        named = self.kind in ("labels", "regression")
+        fixed = "label" if self.kind == "classes" else " and ".join(FOLLOW_UP)
+        _require(
+            bool(self.columns) == named,
+            f"task.kind {self.kind} wants task.columns, the columns of the sheet to learn from, "
+            f"such as {'[tumour, necrosis]' if self.kind == 'labels' else '[age]'}; found none."
+            if named
+            else f"task.kind {self.kind} learns from {fixed} of the sheet, found task.columns "
+            f"{', '.join(self.columns)}; leave them out, or choose labels or regression.",
+        )
+        taken = [name for name in self.columns if name in _TAKEN]
+        _require(
+            not taken and all(self.columns) and len(set(self.columns)) == len(self.columns),
+            "task.columns wants different columns, none of them with another meaning in the sheet "
+            f"or in summary.csv ({', '.join(_TAKEN)}); found {', '.join(self.columns) or 'none'}.",
+        )
+        _require(
+            not self.units or self.kind == "regression",
+            f"task.units are of numbers, and task.kind is {self.kind}; leave them out.",
+        )
+        _require(
+            len(self.units) in (0, len(self.columns)),
+            f"task.units wants a unit for each of {len(self.columns)} columns, or none at all; "
+            f"found {len(self.units)}.",
+        )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Columns of the sheet beside those that every sheet may have."""
+        return FOLLOW_UP if self.kind == "survival" else self.columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +298,7 @@ class SplitsConfig:
 class RunConfig:
     """Everything that a training run can be told."""
 
+    task: TaskConfig = field(default_factory=TaskConfig)
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
     view: ViewConfig = field(default_factory=ViewConfig)
     tiles: TilesConfig = field(default_factory=TilesConfig)
@@ -247,3 +306,10 @@ class RunConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     splits: SplitsConfig = field(default_factory=SplitsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.task.kind != "survival" or self.training.batch > 1,
+            "task.kind survival compares the slides of a batch with each other, so training.batch "
+            f"must be at least 2, better 16 or more; got {self.training.batch}.",
+        )

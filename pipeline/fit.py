@@ -15,15 +15,13 @@ from torch import Tensor, nn
 
 from saccade.models.attention_sampling import AttentionSampling, entropy_penalty
 from saccade.pipeline.augment import Change, unchanged
-from saccade.pipeline.calibration import calibration_metrics
 from saccade.pipeline.cohort import Example
 from saccade.pipeline.config import RunConfig, TrainingConfig
 from saccade.pipeline.errors import DivergedError, SheetError
 from saccade.pipeline.look import Look, Proposal, Subject, judge, propose
-from saccade.pipeline.metrics.classification import classification_metrics
 from saccade.pipeline.reading import TileReader, TileRequest
-from saccade.pipeline.readout import read_out
 from saccade.pipeline.seeds import generator_for
+from saccade.pipeline.tasks.task import Criterion, Task, mean_loss
 from saccade.tiling.errors import SlideError
 
 
@@ -44,7 +42,8 @@ class Bench:
         model: the networks, on their device.
         optimizer: of the model's parameters.
         reader: of tiles.
-        class_weights: (classes,) weight of each class in the loss.
+        task: what the outputs mean.
+        criterion: the task's loss.
         failures: slides that could not be read, by name; they are passed over from then on.
         spent: the time that training steps took.
     """
@@ -53,7 +52,8 @@ class Bench:
     model: AttentionSampling
     optimizer: torch.optim.Optimizer
     reader: TileReader
-    class_weights: Tensor
+    task: Task
+    criterion: Criterion
     failures: dict[str, str] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
 
@@ -83,7 +83,8 @@ def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[s
     """Fit each slide once, in an order that hangs on (seed, epoch) alone.
 
     Returns:
-        Mean loss, accuracy, tiles read, and the last learning rate.
+        Mean loss, the metric that the task follows where it exists, tiles read, and the last
+        learning rate.
 
     Raises:
         DivergedError: if the loss or its gradient is not finite.
@@ -93,26 +94,28 @@ def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[s
     torch.manual_seed(generator_for("epoch", settings.seed, epoch).initial_seed())  # for dropout
     bench.model.train()
     batches = list(_batches(bench, examples, epoch))
-    losses, hits, tiles = [], [], 0
+    losses, outputs, known, tiles = [], [], [], 0
     with bench.timed(), closing(_looks(bench, batches, "train", epoch)) as seen:
-        for step, (looks, labels) in enumerate(seen):
+        for step, (looks, targets) in enumerate(seen):
             rate = learning_rate(settings, epoch + (step + 1) / len(batches))
             if not looks:
                 continue
             logits = torch.cat([each.reading.logits for each in looks])
             strength = entropy_strength(settings, epoch + (step + 1) / len(batches))
-            loss = _loss(bench, looks, logits, labels, strength)
+            loss = _loss(bench, looks, logits, targets, strength)
             losses.append(_step(bench, loss, rate, epoch))
-            hits += (logits.argmax(dim=1) == labels).tolist()
+            outputs.append(logits.detach())
+            known.append(targets)
             tiles += sum(len(each.places.cells) for each in looks)
     if not losses:
         raise SheetError(
             f"epoch {epoch + 1}: no training slide could be read."
             + "".join(f"\n  {slide}: {reason}" for slide, reason in bench.failures.items())
         )
+    measured, followed = _measure(bench, outputs, known), bench.task.followed
     return {
         "loss": float(np.mean(losses)),
-        "accuracy": float(np.mean(hits)),
+        **({followed: measured[followed]} if followed in measured else {}),
         "tiles_read": tiles,
         "learning_rate": rate,
     }
@@ -139,17 +142,24 @@ def _step(bench: Bench, loss: Tensor, rate: float, epoch: int) -> float:
 def validate(bench: Bench, examples: Sequence[Example]) -> dict[str, Any]:
     """Metrics over slides, and what calibrates them; the draws are the same at every epoch."""
     bench.model.eval()
-    logits, labels = [], []
+    outputs, known = [], []
     batches = _split(examples, bench.config.training.batch)
     with closing(_looks(bench, batches, "validate", 0)) as seen:
-        for looks, wanted in seen:
-            logits += [each.reading.logits for each in looks]
-            labels.append(wanted)
-    if not logits:
+        for looks, targets in seen:
+            outputs += [each.reading.logits for each in looks]
+            known += [targets] if looks else []
+    if not outputs:
         return {}
-    outputs, known = torch.cat(logits), torch.cat(labels).cpu().numpy()
-    metrics = classification_metrics(read_out(outputs).cpu().numpy(), known)
-    return metrics | calibration_metrics(outputs.double().cpu().numpy(), known)
+    calibration = bench.task.calibration(
+        torch.cat(outputs).double().cpu().numpy(), torch.cat(known).cpu().numpy()
+    )
+    return _measure(bench, outputs, known) | calibration
+
+
+def _measure(bench: Bench, outputs: list[Tensor], known: list[Tensor]) -> dict[str, Any]:
+    """Metrics of all slides that were seen."""
+    read = bench.task.activate(torch.cat(outputs)).cpu().numpy()
+    return bench.task.metrics(read, torch.cat(known).cpu().numpy())
 
 
 def learning_rate(settings: TrainingConfig, epoch: float) -> float:
@@ -180,14 +190,6 @@ def entropy_strength(settings: TrainingConfig, epoch: float) -> float:
     first = settings.entropy if settings.entropy_first is None else settings.entropy_first
     early = max(0.0, 1 - epoch / settings.entropy_epochs)
     return settings.entropy * (1 - early) + first * early
-
-
-def class_weights(labels: Sequence[int], classes: int, mode: str) -> Tensor:
-    """(classes,) weights of mean 1 over the slides: each class counts equally if `balanced`."""
-    if mode == "none":
-        return torch.ones(classes)
-    counts = torch.bincount(torch.tensor(labels), minlength=classes).clamp(min=1)
-    return len(labels) / (classes * counts)
 
 
 def _batches(bench: Bench, examples: Sequence[Example], epoch: int) -> Iterator[Sequence[Example]]:
@@ -257,22 +259,23 @@ def _changes(bench: Bench, subjects: Sequence[Subject], epoch: int) -> list[Chan
 def _usable(
     bench: Bench, examples: Sequence[Example], found: Sequence[Look | SlideError]
 ) -> tuple[list[Look], Tensor]:
-    """Looks and labels of the slides that were read; the others are noted."""
-    looks, labels = [], []
+    """Looks and targets (slides, numbers) of the slides that were read; the others are noted."""
+    looks, targets = [], []
     for example, each in zip(examples, found, strict=True):
         if isinstance(each, SlideError):
             bench.failures[example.subject.name] = str(each)
         else:
             looks.append(each)
-            labels.append(example.label)
-    return looks, torch.tensor(labels, device=bench.class_weights.device)
+            targets.append(example.target)
+    device = next(bench.model.parameters()).device
+    return looks, torch.tensor(targets, dtype=torch.float64, device=device)
 
 
 def _loss(
-    bench: Bench, looks: Sequence[Look], logits: Tensor, labels: Tensor, strength: float
+    bench: Bench, looks: Sequence[Look], logits: Tensor, targets: Tensor, strength: float
 ) -> Tensor:
-    """Cross entropy, and the regulariser on each slide's attention, of this strength."""
-    loss = nn.functional.cross_entropy(logits, labels, weight=bench.class_weights)
+    """The task's loss, and the regulariser on each slide's attention, of this strength."""
+    loss = mean_loss(bench.criterion, logits, targets)
     if strength:
         penalties = [entropy_penalty(each.log_attention.exp()[None], strength) for each in looks]
         loss = loss + torch.stack(penalties).mean()

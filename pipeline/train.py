@@ -26,13 +26,15 @@ from saccade.pipeline.cohort import Cohort, load_cohort
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.files import atomic_path, write_json
-from saccade.pipeline.fit import Bench, class_weights, train_epoch, validate
+from saccade.pipeline.fit import Bench, train_epoch, validate
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import ModelCard, load_encoder_weights, save_model
 from saccade.pipeline.reading import TileReader
 from saccade.pipeline.record import RECORD, Record, Stopwatch
 from saccade.pipeline.seeds import seed_for
-from saccade.pipeline.sheet import SheetRow, classes_of
+from saccade.pipeline.sheet import SheetRow
+from saccade.pipeline.tasks.choose import new_task
+from saccade.pipeline.tasks.truth import truth_of
 from saccade.pipeline.yaml_config import config_dict
 
 CHECKPOINT = "checkpoint.pt"
@@ -74,7 +76,7 @@ def train(
         progress: called with (done, all) while slides are opened.
 
     Raises:
-        SheetError: if the sheet has too few usable slides.
+        SheetError: if the sheet has too few usable slides, or labels that the task does not want.
         ResultsError: if `out` holds another run that is not to be replaced, or another process
             is at work there.
         ModelFileError: if the encoder's weights cannot be read.
@@ -84,12 +86,12 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with exclusive(out):
         watch = Stopwatch()
-        classes = classes_of(rows)
-        model = _fresh_model(config, len(classes)).to(device)
+        truth = truth_of(config.task, rows)
+        model = _fresh_model(config, len(truth.names)).to(device)
         cohort = load_cohort(
-            rows, classes, pyramids or out, config, stride=model.attention.stride, progress=progress
+            rows, truth, pyramids or out, config, stride=model.attention.stride, progress=progress
         )
-        record = _record(config, classes, cohort, device)
+        record = _record(config, cohort, device)
         with TileReader(
             size_px=config.tiles.size_px, mpp=config.tiles.mpp, workers=config.training.workers
         ) as reader:
@@ -108,21 +110,21 @@ def train(
         return TrainingResult(out / "model.safetensors", state.history, failures)
 
 
-def _fresh_model(config: RunConfig, classes: int) -> AttentionSampling:
+def _fresh_model(config: RunConfig, outputs: int) -> AttentionSampling:
     torch.manual_seed(seed_for("initialisation", config.training.seed))
     weights = config.model.weights
     try:
-        return _build(config, classes, weights)
+        return _build(config, outputs, weights)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
 
 
-def _build(config: RunConfig, classes: int, weights: str | None) -> AttentionSampling:
+def _build(config: RunConfig, outputs: int, weights: str | None) -> AttentionSampling:
     return build_model(
         attention=config.model.attention,
         density_gain=config.model.density_gain,
         encoder=config.model.encoder,
-        classes=classes,
+        classes=outputs,
         smooth=config.model.smooth,
         unit_features=config.model.unit_features,
         pretrained=config.model.pretrained,
@@ -135,26 +137,28 @@ def _bench(
 ) -> Bench:
     settings = config.training
     device = next(model.parameters()).device
-    labels = [example.label for example in cohort.train]
+    targets = [example.target for example in cohort.train]
     choose_what_learns(model.encoder, settings.finetune)
     groups = parameter_groups(
         model, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay
     )
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-    weights = class_weights(labels, max(labels) + 1, settings.class_weights).to(device)
-    return Bench(config, model, optimizer, reader, weights)
+    task = new_task(config.task, cohort.truth.names, targets)
+    train = torch.tensor(targets, dtype=torch.float64, device=device)
+    criterion = task.criterion(train, settings.class_weights)
+    return Bench(config, model, optimizer, reader, task, criterion)
 
 
-def _record(config: RunConfig, classes: Sequence[str], cohort: Cohort, device: str) -> Record:
+def _record(config: RunConfig, cohort: Cohort, device: str) -> Record:
     settings = config_dict(config)
     del settings["training"]["workers"]  # changes no result, so a run may go on with others
     return Record(
         step="train",
         inputs={
             "config": settings,
-            "classes": list(classes),
-            "train": {e.subject.name: classes[e.label] for e in cohort.train},
-            "val": {e.subject.name: classes[e.label] for e in cohort.val},
+            "outputs": list(cohort.truth.names),
+            "train": {e.subject.name: cohort.truth.told(e.target) for e in cohort.train},
+            "val": {e.subject.name: cohort.truth.told(e.target) for e in cohort.val},
             "slides": cohort.hashes,
             "device": torch.device(device).type,
         },
@@ -170,12 +174,11 @@ def _fit(
     state: RunState, bench: Bench, cohort: Cohort, out: Path, record: Record, report: Report
 ) -> None:
     """Run the epochs that are still to run, keeping the best model and the last."""
-    classes = tuple(record.inputs["classes"])
     (out / RECORD).unlink(missing_ok=True)  # it says that a run is finished, and this one is not
     bench.failures.update(state.failures)
     if state.epoch:
         # A workflow deletes the outputs of a job that was cut off; the checkpoint is none of them.
-        _write_outputs(out, bench, state, classes)
+        _write_outputs(out, bench, state)
     while not _finished(state, bench.config):
         metrics = train_epoch(bench, cohort.train, state.epoch)
         val = validate(bench, cohort.val)
@@ -187,7 +190,7 @@ def _fit(
         if loss is None or state.best_loss is None or loss < state.best_loss:
             state.best_loss, state.best_epoch = loss, state.epoch
             state.best_weights = _weights(bench.model)
-        _write_outputs(out, bench, state, classes)
+        _write_outputs(out, bench, state)
         # Last, so that a run killed before this line repeats the epoch and writes the same again.
         save_checkpoint(out / CHECKPOINT, state, bench.model, bench.optimizer, _key(record))
         report(line)
@@ -197,13 +200,13 @@ def _weights(model: AttentionSampling) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
-def _write_outputs(out: Path, bench: Bench, state: RunState, classes: tuple[str, ...]) -> None:
+def _write_outputs(out: Path, bench: Bench, state: RunState) -> None:
     for name, weights, epoch in (
         ("model.safetensors", state.best_weights, state.best_epoch),
         ("last.safetensors", _weights(bench.model), state.epoch),
     ):
         line = state.history[epoch - 1]
-        card = ModelCard.of(bench.config, classes, line, calibration_of(line["val"]))
+        card = ModelCard.of(bench.config, bench.task, line, calibration_of(line["val"]))
         save_model(out / name, weights, card)
     with atomic_path(out / "metrics.jsonl") as partial:
         partial.write_text("".join(json.dumps(line) + "\n" for line in state.history))

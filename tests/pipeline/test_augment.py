@@ -23,6 +23,7 @@ from saccade.pipeline.glance import Glance
 from saccade.pipeline.look import Look, Subject, attend, judge, propose
 from saccade.pipeline.reading import SlideRef, TileReader
 from saccade.pipeline.seeds import generator_for
+from saccade.pipeline.tasks.truth import OneClass
 from saccade.tiling.grid import CellGrid
 from tests.cohort import TINY, TinyCohort, with_training
 
@@ -241,7 +242,7 @@ def test_one_strength_does_not_shift_what_else_is_drawn() -> None:
 
 @pytest.fixture
 def loaded(cohort: TinyCohort, pyramids: Path) -> Cohort:
-    return load_cohort(cohort.rows, ("a", "b"), pyramids, TINY, stride=1)
+    return load_cohort(cohort.rows, OneClass(("a", "b")), pyramids, TINY, stride=1)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from saccade.pipeline.fit import Bench, learning_rate, train_epoch, validate
 from saccade.pipeline.look import Proposal
 from saccade.pipeline.reading import TileReader
 from saccade.pipeline.sheet import SheetRow
+from saccade.pipeline.tasks.truth import OneClass
 from saccade.tiling.lattice import Snap
 from tests.cohort import TINY, TinyCohort, damage_level_0, with_training
 from tests.slides import tissue_like, write_pyramid_tiff
@@ -26,7 +27,7 @@ from tests.slides import tissue_like, write_pyramid_tiff
 
 @pytest.fixture
 def loaded(cohort: TinyCohort, pyramids: Path) -> Cohort:
-    return load_cohort(cohort.rows, ("a", "b"), pyramids, TINY, stride=1)
+    return load_cohort(cohort.rows, OneClass(("a", "b")), pyramids, TINY, stride=1)
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_the_slides_of_a_cohort_know_where_tiles_may_begin(
     cohort: TinyCohort, pyramids: Path, snap: Snap
 ) -> None:
     config = replace(TINY, tiles=replace(TINY.tiles, mpp=1.0, snap=snap))
-    loaded = load_cohort(cohort.rows, ("a", "b"), pyramids, config, stride=1)
+    loaded = load_cohort(cohort.rows, OneClass(("a", "b")), pyramids, config, stride=1)
 
     for example in loaded.train:
         with example.subject.slide.open() as slide:
@@ -146,7 +147,7 @@ def test_an_unreadable_slide_costs_itself(tmp_path: Path, ahead: int, reader: Ti
     """In whichever batch, alone in it, or known before the epoch begins."""
     config = with_training(read_ahead=ahead, batch=1)
     rows = make_rows(tmp_path)
-    loaded = load_cohort(rows, ("a", "b"), tmp_path, config, stride=1)
+    loaded = load_cohort(rows, OneClass(("a", "b")), tmp_path, config, stride=1)
     bench = bench_of(config, loaded, reader)
 
     for epoch in range(2):
