@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import io
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -59,6 +59,8 @@ def deal(
     _check_patients(dealt, strata, folds, strict=truth.strict)
     kfold = StratifiedGroupKFold(folds, shuffle=True, random_state=seed_for("folds", seed) % 2**32)
     patients = [row.patient for row in dealt]
+    if max(Counter(strata).values()) < folds:
+        strata = [""] * len(dealt)  # so few slides that nothing can be spread but they themselves
     part: dict[str, int] = {}
     with warnings.catch_warnings():  # a stratum smaller than the folds is no mistake here
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)

@@ -125,7 +125,7 @@ def test_events_are_spread_evenly_and_have_to_suffice() -> None:
 
     assert sorted(part[f"s{i:02}"] for i in range(0, 18, 3)) == [0, 0, 1, 1, 2, 2]
     with pytest.raises(SheetError, match="label 'event' has 2"):
-        deal(rows[:4], 3, task=TaskConfig("survival"))
+        deal(rows[:6], 3, task=TaskConfig("survival"))
 
 
 def test_the_rarest_label_is_spread_and_a_rare_one_is_no_mistake() -> None:
