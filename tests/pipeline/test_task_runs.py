@@ -211,6 +211,7 @@ def test_the_model_file_says_what_its_outputs_mean(kind: str, runs: Callable[[st
     assert list(card.task.names) == names
     assert model.head.out_features == len(names)
     assert card.temperature == 1
+    assert "defined for classes" in card.calibration
     if kind == "regression":
         ages = [60 + 20 * p for p in PINKNESS[:8]]
         assert card.task.means[0] == pytest.approx(np.mean(ages), abs=0.01)  # type: ignore[attr-defined]

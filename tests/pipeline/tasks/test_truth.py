@@ -10,6 +10,7 @@ from saccade.pipeline.config import RunConfig, TaskConfig
 from saccade.pipeline.errors import ConfigError, SheetError
 from saccade.pipeline.sheet import SheetRow, read_sheet
 from saccade.pipeline.tasks.truth import FollowUp, Measured, Target, Truth, YesOrNo, truth_of
+from saccade.pipeline.workflow import Cohort
 from saccade.pipeline.yaml_config import parse_config
 
 NAN = math.nan
@@ -99,6 +100,34 @@ def test_the_columns_that_the_task_names_are_read_and_no_others(tmp_path: Path) 
         read_sheet(tmp_path / "slides.csv")
     with pytest.raises(SheetError, match=r"no column size; known columns: .*age, size"):
         read_sheet(tmp_path / "slides.csv", ("age", "size"))
+
+
+@pytest.mark.parametrize(
+    ("ages", "letter"),
+    [
+        (("61", "48"), ""),
+        (("61", "61"), "two different numbers in column age"),
+        (("61", "x"), "s1"),
+    ],
+)
+def test_a_workflow_holds_the_sheet_to_the_task_before_its_first_job(
+    tmp_path: Path, ages: tuple[str, str], letter: str
+) -> None:
+    lines = [f"s{i},s{i}.svs,{age},train" for i, age in enumerate(ages)]
+    (tmp_path / "slides.csv").write_text("\n".join(["slide,path,age,split", *lines]))
+    (tmp_path / "run.yaml").write_text("task: {kind: regression, columns: [age]}")
+    for i in range(2):
+        (tmp_path / f"s{i}.svs").touch()
+    settings = {
+        "slides": str(tmp_path / "slides.csv"),
+        "run": str(tmp_path / "run.yaml"),
+        "model": None,
+    }
+    if letter:
+        with pytest.raises(SheetError, match=letter):
+            Cohort.load(settings)
+    else:
+        assert Cohort.load(settings).trained == ["s0", "s1"]
 
 
 def test_classes_are_the_default_and_the_others_name_their_columns() -> None:
