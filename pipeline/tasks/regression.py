@@ -98,8 +98,8 @@ class Regression(Linear):
         return f"{low:.4g} to {high:.4g}"
 
     def note(self, evidence: float) -> str:
-        """With the unit of the first number."""
-        return f"evidence {evidence:+.3g} {self._units[0]}".strip()
+        """With the unit of the first number, which leaves no room for more."""
+        return f"{evidence:+.3g} {self._units[0]}".strip()
 
     def summary(self, read: Numbers) -> dict[str, Any]:
         """The numbers; their units are among what is said of the task."""

@@ -78,7 +78,7 @@ def test_people_read_name_number_and_unit() -> None:
     assert TASK.words(read) == ["age 63.21 years", "size 0.1235 mm"]
     assert TASK.summary(read) == {"values": {"age": 63.21, "size": 0.1234567}}
     assert TASK.read(TASK.summary(read)) == read.tolist()
-    assert TASK.note(3.456) == "evidence +3.46 years"
+    assert TASK.note(3.456) == "+3.46 years"
 
 
 def test_what_is_described_is_the_same_task_through_a_file() -> None:
