@@ -29,6 +29,8 @@ def test_what_is_unknown_moves_nothing_at_all() -> None:
     assert (found[~TRAIN.isnan()] != 0).all()
     wild = torch.where(TRAIN.isnan(), torch.tensor(torch.inf), outputs)
     assert gradient(wild, TRAIN).equal(found)
+    criterion = TASK.criterion(TRAIN, "balanced")
+    assert mean_loss(criterion, wild, TRAIN).equal(mean_loss(criterion, outputs, TRAIN))
 
 
 def test_the_loss_is_the_mean_over_what_is_known() -> None:
