@@ -97,8 +97,8 @@ class OneClass:
 
 
 @dataclass(frozen=True, slots=True)
-class YesOrNo:
-    """Each column says of one label whether the slide has it; 1, 0, or NaN where unknown."""
+class _Named:
+    """What labels and numbers share: an output for each column, any of which may be unknown."""
 
     columns: tuple[str, ...]
     strict: ClassVar[bool] = False
@@ -108,13 +108,19 @@ class YesOrNo:
         """The columns."""
         return self.columns
 
-    def target(self, row: SheetRow) -> Target | None:
-        """1, 0 or NaN for each label."""
-        return _target(row, self.columns, _yes_or_no)
-
     def told(self, target: Target) -> dict[str, float]:
         """What is known, by name."""
         return _known(self.columns, target)
+
+
+class YesOrNo(_Named):
+    """Each column says of one label whether the slide has it; 1, 0, or NaN where unknown."""
+
+    __slots__ = ()
+
+    def target(self, row: SheetRow) -> Target | None:
+        """1, 0 or NaN for each label."""
+        return _target(row, self.columns, _yes_or_no)
 
     def strata(self, targets: Sequence[Target]) -> list[str]:
         """The rarest label that each slide has."""
@@ -136,25 +142,14 @@ class YesOrNo:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(_Named):
     """Each column holds a number; NaN where unknown."""
 
-    columns: tuple[str, ...]
-    strict: ClassVar[bool] = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns."""
-        return self.columns
+    __slots__ = ()
 
     def target(self, row: SheetRow) -> Target | None:
         """The number of each column."""
         return _target(row, self.columns, _number)
-
-    def told(self, target: Target) -> dict[str, float]:
-        """What is known, by name."""
-        return _known(self.columns, target)
 
     def strata(self, targets: Sequence[Target]) -> list[str]:
         """Five bins of as many slides, by the first column; one more for those without it.
