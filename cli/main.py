@@ -30,6 +30,7 @@ from saccade.cli.options import (
     WorkersOption,
 )
 from saccade.cli.progress import progress_bar, say
+from saccade.cli.stages import saliency
 
 # Threads that spin while they wait starve whatever shares the cores: other jobs of the same node,
 # and their own reading threads. Read when torch is loaded, so it has to be said here.
@@ -155,7 +156,7 @@ def train(
     """
     from saccade.cli.tables import cross_validation_lines, epoch_line, failure_table
     from saccade.pipeline.cross_validation import cross_validate
-    from saccade.pipeline.device import choose_device
+    from saccade.pipeline.ranks import ranks_of_torchrun
     from saccade.pipeline.sheet import read_sheet
     from saccade.pipeline.train import train as run
     from saccade.pipeline.yaml_config import load_config
@@ -163,15 +164,16 @@ def train(
     settings = load_config(config)
     rows = read_sheet(slides, settings.task.targets)
     folds = settings.splits.folds
-    with progress_bar("slides") as progress:
+    with ranks_of_torchrun(device) as (ranks, own_device), progress_bar("slides") as progress:
         common: dict[str, Any] = {
             "pyramids": pyramids,
-            "device": choose_device(device),
+            "device": own_device,
             "replace": replace,
             "report": lambda line: say(epoch_line(line, settings.training.epochs)),
-            "progress": progress,
+            "progress": progress if ranks.first else None,
         }
         if folds or fold is not None:
+            ranks.require_one("train folds")
             judged = cross_validate(
                 settings,
                 rows,
@@ -182,12 +184,12 @@ def train(
             )
             failures, lines = judged.failures, cross_validation_lines(out, judged.summary)
         else:
-            result = run(settings, rows, out, **common)
+            result = run(settings, rows, out, ranks=ranks, **common)
             failures, lines = result.failures, [f"{result.model}"]
-    for line in lines:
-        say(line)
+    if ranks.first:
+        for line in [*lines, *([failure_table(failures)] if failures else [])]:
+            say(line)
     if failures:
-        say(failure_table(failures))
         raise typer.Exit(code=1)
 
 
@@ -262,6 +264,11 @@ def predict(
     with progress_bar(place.name) as progress:
         done = predict_slide(SlideRef(place, mpp), model, out, options, progress=progress)
     say(prediction_line(out) if done else f"{out} is up to date: {prediction_line(out)}")
+
+
+app.command(
+    epilog="Example: `saccade saliency slide.svs --model saliency.safetensors --out results/s`"
+)(saliency)
 
 
 @app.command(epilog="Example: `saccade run slide.svs --models models --out results/slide`")

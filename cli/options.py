@@ -29,6 +29,21 @@ MppOption = Annotated[
         help="Micrometres per pixel of level 0, where the file does not say.",
     ),
 ]
+ViewMppOption = Annotated[
+    float | None,
+    typer.Option(
+        "--view-mpp",
+        callback=_positive,
+        help="Micrometres per pixel of the view; the model's own if absent.",
+    ),
+]
+RoiOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--roi",
+        help="Judge this region only: GeoJSON from QuPath, or a prediction's attention.geojson.",
+    ),
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
 ]

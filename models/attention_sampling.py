@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from saccade.models.attention_networks import AttentionNetwork, pool_valid
 from saccade.models.encoders import Encoder
 from saccade.models.pixels import Views
+from saccade.models.precision import in_dtype
 
 TileBags = (
     Float[Tensor, "images k channels height width"]
@@ -245,6 +246,10 @@ class AttentionSampling(nn.Module):
         classes: number of classes (of outputs, for another task).
         smooth: share of the attention that is spread evenly over the valid places.
         unit_features: scale each tile's features to length one, as the paper does.
+
+    Attributes:
+        compute_dtype: what attention network and encoder compute in, by autocast; None for that of
+            their weights. Softmax, weights and head stay as they are.
     """
 
     def __init__(
@@ -262,6 +267,7 @@ class AttentionSampling(nn.Module):
         self.head = nn.Linear(encoder.features, classes)
         self.smooth = smooth
         self.unit_features = unit_features
+        self.compute_dtype: torch.dtype | None = None
 
     def attend(
         self,
@@ -286,7 +292,8 @@ class AttentionSampling(nn.Module):
         if not valid.flatten(1).any(dim=1).all():
             raise ValueError("an image has no valid pixel, so there is nowhere to look.")
         offered = pool_valid(valid, self.attention.stride)
-        logits = self.attention(views, valid).masked_fill(~offered, -torch.inf)
+        logits = in_dtype(self.compute_dtype, self.attention, views, valid)
+        logits = logits.masked_fill(~offered, -torch.inf)
         return log_smoothed_softmax(logits.flatten(1), self.smooth)
 
     def encode(
@@ -294,7 +301,8 @@ class AttentionSampling(nn.Module):
         tiles: TileBags,
     ) -> Float[Tensor, "images k features"]:
         """Return the features of each tile."""
-        features: Tensor = self.encoder(tiles.flatten(0, 1)).unflatten(0, tiles.shape[:2])
+        flat = in_dtype(self.compute_dtype, self.encoder, tiles.flatten(0, 1))
+        features = flat.view(*tiles.shape[:2], -1)
         return l2_normalize(features) if self.unit_features else features
 
     def weigh(

@@ -1,4 +1,4 @@
-"""The state of a training run between two epochs, on disk. Loading executes nothing."""
+"""The state of a training run between two steps, on disk. Loading executes nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.pipeline.errors import ResultsError
 from saccade.pipeline.files import atomic_path
+from saccade.pipeline.tally import Tally
 
 
 @dataclass
@@ -20,6 +21,7 @@ class RunState:
 
     Attributes:
         epoch: finished epochs.
+        under_way: what the epoch after them came to so far.
         best_loss: lowest validation loss so far; None without validation slides.
         best_epoch: the epoch that had it.
         best_weights: of the model then, on the CPU.
@@ -28,6 +30,7 @@ class RunState:
     """
 
     epoch: int = 0
+    under_way: Tally = field(default_factory=Tally)
     best_loss: float | None = None
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -44,7 +47,8 @@ def save_checkpoint(
 ) -> None:
     """Write everything needed to go on; `inputs` says what the run depends on."""
     content = {
-        "state": vars(state),
+        # Plain numbers and tensors: loading makes no other objects.
+        "state": vars(state) | {"under_way": vars(state.under_way)},
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "inputs": inputs,
@@ -79,7 +83,8 @@ def load_checkpoint(
         )
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
-    return RunState(**content["state"])
+    kept = content["state"]
+    return RunState(**kept | {"under_way": Tally(**kept["under_way"])})
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import SheetError
 from saccade.pipeline.glance import glance_at
 from saccade.pipeline.look import Subject
+from saccade.pipeline.ranks import Ranks
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.sheet import SheetRow
 from saccade.pipeline.tasks.truth import Target, Truth
 from saccade.pipeline.thumbnails import ensure_pyramid
 from saccade.tiling.errors import SlideError
+
+_ALONE = Ranks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ def load_cohort(
     *,
     stride: int,
     progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks = _ALONE,
 ) -> Cohort:
     """Open every labelled slide of the splits train and val, and look at it once.
 
@@ -62,25 +67,50 @@ def load_cohort(
         config: scales of pyramid and view.
         stride: view pixels per place of attention.
         progress: called with (done, all).
+        ranks: processes that load the same cohort; each builds its share of the pyramids first.
 
     Raises:
         SheetError: if a label is not what the task wants, or the slides that can be used do not
             hold what training needs.
     """
-    known = [(row, truth.target(row)) for row in rows if row.split in ("train", "val")]
-    wanted = [(row, target) for row, target in known if target is not None]
+    labelled = [(row, truth.target(row)) for row in rows if row.split in ("train", "val")]
+    wanted = [(row, target) for row, target in labelled if target is not None]
+    all_rows = [row for row, _ in wanted]
+    load = partial(_load_all, pyramids=pyramids, config=config, stride=stride, progress=progress)
+    known: dict[str, str] = {}
+    if ranks.count > 1:  # each builds its share of the pyramids, before any of them opens all
+        _, failed = load(ranks.share(all_rows))
+        known = ranks.merged(failed)
+    loaded, failed = load([row for row in all_rows if row.slide not in known])
+    # What one process cannot open is left out by all: the others would wait for it.
+    failures = ranks.merged(known | failed)
     examples: dict[str, list[Example]] = {"train": [], "val": []}
-    hashes, failures = {}, {}
-    for done, (row, target) in enumerate(wanted, start=1):
+    for row, target in wanted:
+        if row.slide not in failures:
+            examples[row.split].append(Example(loaded[row.slide][0], target))
+    hashes = {slide: found for slide, (_, found) in loaded.items() if slide not in failures}
+    _check(truth, examples, failures)
+    return Cohort(examples["train"], examples["val"], truth, hashes, failures)
+
+
+def _load_all(
+    rows: Sequence[SheetRow],
+    *,
+    pyramids: Path,
+    config: RunConfig,
+    stride: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[dict[str, tuple[Subject, str]], dict[str, str]]:
+    """Each slide by its name, with its hash; and what was wrong with those that are not there."""
+    loaded, failures = {}, {}
+    for done, row in enumerate(rows, start=1):
         try:
-            subject, hashes[row.slide] = _load(row, pyramids, config, stride)
-            examples[row.split].append(Example(subject, target))
+            loaded[row.slide] = _load(row, pyramids, config, stride)
         except SlideError as error:
             failures[row.slide] = str(error)
         if progress:
-            progress(done, len(wanted))
-    _check(truth, examples, failures)
-    return Cohort(examples["train"], examples["val"], truth, hashes, failures)
+            progress(done, len(rows))
+    return loaded, failures
 
 
 def _load(row: SheetRow, pyramids: Path, config: RunConfig, stride: int) -> tuple[Subject, str]:

@@ -207,7 +207,10 @@ class TrainingConfig:
 
     Attributes:
         epochs: passes over the training slides.
-        batch: slides a step.
+        batch: slides that a process looks at at once.
+        accumulate: batches a step.
+        checkpoint_steps: steps within an epoch after which a killed run goes on.
+        precision: what the networks compute in; weights, attention and loss are float32 anyhow.
         learning_rate: of AdamW, at its highest.
         schedule: `cosine` falls to zero over the run, `constant` stays.
         warmup_epochs: over which the rate rises from zero.
@@ -233,6 +236,9 @@ class TrainingConfig:
 
     epochs: int = 100
     batch: int = 8
+    accumulate: int = 1
+    checkpoint_steps: int = 100
+    precision: Literal["float32", "bf16"] = "float32"
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: int = 0
@@ -252,7 +258,10 @@ class TrainingConfig:
     read_ahead: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "workers", "entropy_epochs", "explore_epochs"):
+        for name in (
+            *("epochs", "batch", "accumulate", "checkpoint_steps"),
+            *("workers", "entropy_epochs", "explore_epochs"),
+        ):
             _require(
                 getattr(self, name) >= 1,
                 f"training.{name} must be at least 1, got {getattr(self, name)}.",

@@ -5,7 +5,9 @@ InputError
 ├── SheetError        slides.csv does not say what is needed
 ├── ModelFileError    the file is no model that this Saccade can run
 ├── ResultsError      a results folder that is missing, unfinished, or in use
-└── DivergedError     training, or a model, came to numbers that are none
+ ├── RegionError       a region of interest that cannot be read, or holds nothing of the slide
+ ├── DivergedError     training, or a model, came to numbers that are none
+ └── RanksError        one of the processes that train together is gone
 """
 
 
@@ -29,5 +31,13 @@ class ResultsError(InputError):
     """A results folder that is missing, unfinished, or in use."""
 
 
+class RegionError(InputError):
+    """A region of interest that cannot be read, or holds nothing of the slide."""
+
+
 class DivergedError(InputError):
     """Training, or a model, came to numbers that are none."""
+
+
+class RanksError(InputError):
+    """One of the processes that train together is gone."""

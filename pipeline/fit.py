@@ -3,74 +3,41 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from saccade.models.attention_sampling import AttentionSampling, entropy_penalty
 from saccade.pipeline.augment import Change, unchanged
+from saccade.pipeline.bench import Bench
 from saccade.pipeline.cohort import Example
-from saccade.pipeline.config import RunConfig, TrainingConfig
-from saccade.pipeline.errors import DivergedError, SheetError
+from saccade.pipeline.config import TrainingConfig
+from saccade.pipeline.errors import SheetError
 from saccade.pipeline.look import Look, Proposal, Subject, judge, propose
-from saccade.pipeline.reading import TileReader, TileRequest
-from saccade.pipeline.seeds import generator_for
-from saccade.pipeline.tasks.task import Criterion, Task, mean_loss
+from saccade.pipeline.reading import TileRequest
+from saccade.pipeline.seeds import generator_for, seed_for
+from saccade.pipeline.step import Seen, Step, join
+from saccade.pipeline.tally import Tally
 from saccade.tiling.errors import SlideError
-
-
-@dataclass
-class Spent:
-    """Seconds spent on training steps so far, and how many of them waiting for tiles."""
-
-    seconds: float = 0.0
-    waited: float = 0.0
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What epochs work with.
-
-    Attributes:
-        config: all settings.
-        model: the networks, on their device.
-        optimizer: of the model's parameters.
-        reader: of tiles.
-        task: what the outputs mean.
-        criterion: the task's loss.
-        failures: slides that could not be read, by name; they are passed over from then on.
-        spent: the time that training steps took.
-    """
-
-    config: RunConfig
-    model: AttentionSampling
-    optimizer: torch.optim.Optimizer
-    reader: TileReader
-    task: Task
-    criterion: Criterion
-    failures: dict[str, str] = field(default_factory=dict)
-    spent: Spent = field(default_factory=Spent)
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Count the time that passes inside the `with` as spent on training steps."""
-        start, waited = time.perf_counter(), self.reader.waited_seconds
-        yield
-        self.spent.seconds += time.perf_counter() - start
-        self.spent.waited += self.reader.waited_seconds - waited
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Slides of a step, with the places that were drawn from them."""
+    """A small batch, with the places that were drawn from this process's share of it.
+
+    Attributes:
+        examples: the batch of all processes.
+        share: what this process has of it.
+        own: the slides of the share that are looked at.
+        proposal: their places.
+    """
 
     examples: Sequence[Example]
+    share: Sequence[Example]
+    own: Sequence[Example]
     proposal: Proposal
 
     @property
@@ -78,88 +45,102 @@ class Batch:
         """The tiles to read."""
         return self.proposal.requests
 
+    def all_of_share(self, found: Sequence[Look | SlideError]) -> list[Look | SlideError | None]:
+        """What was found of each slide of the share; None for those that were passed over."""
+        by_name = {e.subject.name: look for e, look in zip(self.own, found, strict=True)}
+        return [by_name.get(example.subject.name) for example in self.share]
 
-def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[str, Any]:
+
+def train_epoch(
+    bench: Bench,
+    examples: Sequence[Example],
+    epoch: int,
+    tally: Tally | None = None,
+    keep: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Fit each slide once, in an order that hangs on (seed, epoch) alone.
 
+    An epoch is made in stretches of `checkpoint_steps`. Nothing reaches from one into the next but
+    the weights, the optimizer and the tally: tiles are not read ahead across, dropout begins anew.
+    So a run that goes on at a stretch is the run that was never cut off.
+
+    Args:
+        bench: what is worked with.
+        examples: the slides.
+        epoch: from 0.
+        tally: of the stretches that were made before, which the model has learnt from; what this
+            call makes is added.
+        keep: called between two stretches, when `tally` says how far the epoch is.
+
     Returns:
-        Mean loss, the metric that the task follows where it exists, tiles read, and the last
-        learning rate.
+        Mean loss, the metric that the task follows where it exists, slides and tiles read, mean
+        norm of the gradient, and the last learning rate.
 
     Raises:
         DivergedError: if the loss or its gradient is not finite.
         SheetError: if no slide could be read.
+        RanksError: if another process is gone.
     """
     settings = bench.config.training
-    torch.manual_seed(generator_for("epoch", settings.seed, epoch).initial_seed())  # for dropout
+    tally = Tally() if tally is None else tally
+    bench.ranks.follow_first(bench.model)
     bench.model.train()
-    batches = list(_batches(bench, examples, epoch))
-    losses, outputs, known, tiles = [], [], [], 0
-    with bench.timed(), closing(_looks(bench, batches, "train", epoch)) as seen:
-        for step, (looks, targets) in enumerate(seen):
-            rate = learning_rate(settings, epoch + (step + 1) / len(batches))
-            if not looks:
-                continue
-            logits = torch.cat([each.reading.logits for each in looks])
-            strength = entropy_strength(settings, epoch + (step + 1) / len(batches))
-            loss = _loss(bench, looks, logits, targets, strength)
-            losses.append(_step(bench, loss, rate, epoch))
-            outputs.append(logits.detach())
-            known.append(targets)
-            tiles += sum(len(each.places.cells) for each in looks)
-    if not losses:
+    order = _in_order(bench, examples, epoch)
+    steps = list(_split(order, settings.batch * settings.accumulate * bench.ranks.count))
+    with bench.timed():
+        while tally.steps < len(steps):
+            _make_stretch(bench, steps, epoch, tally)
+            if tally.steps < len(steps):
+                keep()
+    if not tally.losses:
         raise SheetError(
             f"epoch {epoch + 1}: no training slide could be read."
             + "".join(f"\n  {slide}: {reason}" for slide, reason in bench.failures.items())
         )
-    measured, followed = _measure(bench, outputs, known), bench.task.followed
-    return {
-        "loss": float(np.mean(losses)),
-        **({followed: measured[followed]} if followed in measured else {}),
-        "tiles_read": tiles,
-        "learning_rate": rate,
-    }
+    return tally.metrics(bench.task)
 
 
-def _step(bench: Bench, loss: Tensor, rate: float, epoch: int) -> float:
-    """Follow the gradient once, at a learning rate; return the loss."""
-    for group in bench.optimizer.param_groups:
-        group["lr"] = rate * group["lr_scale"]
-    bench.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    bound = bench.config.training.clip_norm or math.inf
-    norm = nn.utils.clip_grad_norm_(bench.model.parameters(), bound)
-    if not (loss.isfinite() and norm.isfinite()):
-        raise DivergedError(
-            f"epoch {epoch + 1}: the loss or its gradient is no longer a finite number. Lower "
-            "training.learning_rate, or bound training.clip_norm, and train into a new folder."
-        )
-    bench.optimizer.step()
-    return loss.item()
+def _make_stretch(
+    bench: Bench, steps: Sequence[Sequence[Example]], epoch: int, tally: Tally
+) -> None:
+    """Make the steps from `tally.steps` on, until a checkpoint is due."""
+    settings = bench.config.training
+    due = steps[tally.steps : tally.steps + settings.checkpoint_steps]
+    size = settings.batch * bench.ranks.count
+    batches = (batch for slides in due for batch in _split(slides, size))
+    _seed_dropout(bench, epoch, tally.steps)
+    with closing(_seen(bench, batches, "train", epoch)) as seen:
+        for slides in due:
+            tally.steps += 1
+            moment = epoch + tally.steps / len(steps)
+            step = Step(bench, slides, entropy_strength(settings, moment))
+            for batch in islice(seen, -(-len(slides) // size)):
+                step.add(batch)
+                tally.add_batch(batch)
+            tally.rate = learning_rate(settings, moment)
+            if step.seen:
+                tally.add_step(step, step.follow(tally.rate, epoch))
 
 
 @torch.inference_mode()
 def validate(bench: Bench, examples: Sequence[Example]) -> dict[str, Any]:
     """Metrics over slides, and what calibrates them; the draws are the same at every epoch."""
     bench.model.eval()
-    outputs, known = [], []
-    batches = _split(examples, bench.config.training.batch)
-    with closing(_looks(bench, batches, "validate", 0)) as seen:
-        for looks, targets in seen:
-            outputs += [each.reading.logits for each in looks]
-            known += [targets] if looks else []
-    if not outputs:
+    batches = _split(examples, bench.config.training.batch * bench.ranks.count)
+    with closing(_seen(bench, batches, "validate", 0)) as seen:
+        parts = [part for part in seen if len(part.targets)]
+    if not parts:
         return {}
-    calibration = bench.task.calibration(
-        torch.cat(outputs).double().cpu().numpy(), torch.cat(known).cpu().numpy()
-    )
-    return _measure(bench, outputs, known) | calibration
+    task, outputs = bench.task, torch.cat([part.outputs for part in parts])
+    known = torch.cat([part.targets for part in parts]).cpu().numpy()
+    metrics = task.metrics(task.activate(outputs).cpu().numpy(), known)
+    return metrics | task.calibration(outputs.double().cpu().numpy(), known)
 
 
-def _measure(bench: Bench, outputs: list[Tensor], known: list[Tensor]) -> dict[str, Any]:
-    """Metrics of all slides that were seen."""
-    read = bench.task.activate(torch.cat(outputs)).cpu().numpy()
-    return bench.task.metrics(read, torch.cat(known).cpu().numpy())
+def _seed_dropout(bench: Bench, epoch: int, step: int) -> None:
+    """Let dropout hang on the seed and the moment, and differ between processes."""
+    parts = ("dropout", bench.config.training.seed, epoch, step, bench.ranks.rank)
+    torch.manual_seed(seed_for(*parts))
 
 
 def learning_rate(settings: TrainingConfig, epoch: float) -> float:
@@ -192,21 +173,21 @@ def entropy_strength(settings: TrainingConfig, epoch: float) -> float:
     return settings.entropy * (1 - early) + first * early
 
 
-def _batches(bench: Bench, examples: Sequence[Example], epoch: int) -> Iterator[Sequence[Example]]:
-    settings = bench.config.training
-    order = torch.randperm(len(examples), generator=generator_for("order", settings.seed, epoch))
-    return _split([examples[i] for i in order], settings.batch)
+def _in_order(bench: Bench, examples: Sequence[Example], epoch: int) -> list[Example]:
+    dice = generator_for("order", bench.config.training.seed, epoch)
+    return [examples[i] for i in torch.randperm(len(examples), generator=dice)]
 
 
 def _split(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
     return (examples[i : i + size] for i in range(0, len(examples), size))
 
 
-def _looks(
+def _seen(
     bench: Bench, batches: Iterable[Sequence[Example]], purpose: str, epoch: int
-) -> Generator[tuple[list[Look], Tensor], None, None]:
+) -> Generator[Seen, None, None]:
     """Look at one batch after the other, reading ahead; slides that cannot be read are left out.
 
+    Each process looks at its share of every batch, and sees what all of them saw.
     Validation changes no weights: places drawn ahead are those that would be drawn later.
     """
     settings = bench.config.training
@@ -216,23 +197,24 @@ def _looks(
     proposals = (_propose(bench, batch, purpose, epoch, fixed=stale) for batch in batches)
     with closing(bench.reader.ahead(proposals, depth)) as read:
         for batch, tiles in read:
-            if not batch.examples:
-                yield _usable(bench, [], [])
-                continue
-            found = judge(bench.model, batch.proposal, tiles, anew=stale)
-            yield _usable(bench, batch.examples, found)
+            found = judge(bench.model, batch.proposal, tiles, anew=stale) if batch.own else []
+            yield join(bench, batch.examples, batch.all_of_share(found))
 
 
 def _propose(
     bench: Bench, examples: Sequence[Example], purpose: str, epoch: int, *, fixed: bool
 ) -> Batch:
-    """Draw places of those slides of a batch that can be read; no gradient if `fixed`."""
+    """Draw places of this process's share of a batch; no gradient if `fixed`.
+
+    Slides that could not be read before are passed over.
+    """
     seed = bench.config.training.seed
-    known = [example for example in examples if example.subject.name not in bench.failures]
+    share = bench.ranks.share(examples)
+    known = [example for example in share if example.subject.name not in bench.failures]
     subjects = [example.subject for example in known]
     dice = [generator_for(purpose, seed, epoch, subject.name) for subject in subjects]
     if not known:
-        return Batch(known, Proposal(subjects, [], [], [], []))
+        return Batch(examples, share, known, Proposal(subjects, [], [], [], []))
     training = purpose == "train"
     changes = _changes(bench, subjects, epoch) if training else unchanged(subjects)
     explore = exploration(bench.config.training, epoch) if training else 0.0
@@ -240,7 +222,7 @@ def _propose(
         proposal = propose(
             bench.model, subjects, bench.config.tiles, dice, changes, explore=explore
         )
-    return Batch(known, proposal)
+    return Batch(examples, share, known, proposal)
 
 
 def _changes(bench: Bench, subjects: Sequence[Subject], epoch: int) -> list[Change]:
@@ -254,29 +236,3 @@ def _changes(bench: Bench, subjects: Sequence[Subject], epoch: int) -> list[Chan
         )
         for subject in subjects
     ]
-
-
-def _usable(
-    bench: Bench, examples: Sequence[Example], found: Sequence[Look | SlideError]
-) -> tuple[list[Look], Tensor]:
-    """Looks and targets (slides, numbers) of the slides that were read; the others are noted."""
-    looks, targets = [], []
-    for example, each in zip(examples, found, strict=True):
-        if isinstance(each, SlideError):
-            bench.failures[example.subject.name] = str(each)
-        else:
-            looks.append(each)
-            targets.append(example.target)
-    device = next(bench.model.parameters()).device
-    return looks, torch.tensor(targets, dtype=torch.float64, device=device)
-
-
-def _loss(
-    bench: Bench, looks: Sequence[Look], logits: Tensor, targets: Tensor, strength: float
-) -> Tensor:
-    """The task's loss, and the regulariser on each slide's attention, of this strength."""
-    loss = mean_loss(bench.criterion, logits, targets)
-    if strength:
-        penalties = [entropy_penalty(each.log_attention.exp()[None], strength) for each in looks]
-        loss = loss + torch.stack(penalties).mean()
-    return loss

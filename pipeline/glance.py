@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saccade.pipeline.config import ViewConfig
+from saccade.pipeline.stages.limit import blocks_with_any
 from saccade.tiling.errors import NoTissueError
 from saccade.tiling.grid import CellGrid
-from saccade.tiling.pyramid_view import Pyramid
+from saccade.tiling.pyramid_view import Pyramid, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +61,32 @@ def glance_at(pyramid: Pyramid, view: ViewConfig, *, stride: int, name: str) -> 
         NoTissueError: if no pixel has enough tissue.
     """
     seen = pyramid.view(view.mpp)
-    tissue = seen.tissue >= view.min_tissue
-    if not tissue.any():
-        raise NoTissueError(
-            f"{name}: no tissue was found, so there is nothing to look at (wanted some place with "
-            f"at least {view.min_tissue:.0%} tissue, found at most {seen.tissue.max():.1%}). Look "
-            "at labels/tissue of its pyramid.zarr; if it misses tissue, lower view.min_tissue."
-        )
+    tissue = tissue_of(seen, view.min_tissue, name)
     cell = (seen.grid.cell_l0[0] * stride, seen.grid.cell_l0[1] * stride)
-    valid = _any_of_blocks(tissue, stride)
+    valid = blocks_with_any(tissue, stride)
     rows, cols = valid.shape
     return Glance(seen.pixels, tissue, CellGrid(shape=(rows, cols), cell_l0=cell), valid)
 
 
-def _any_of_blocks(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
-    rows, cols = mask.shape
-    padded = np.pad(mask, ((0, -rows % side), (0, -cols % side)))
-    blocks = padded.reshape(-(-rows // side), side, -(-cols // side), side)
-    return np.asarray(blocks.any(axis=(1, 3)))
+def tissue_of(seen: View, least: float, name: str) -> NDArray[np.bool_]:
+    """The pixels of a view that hold at least so much tissue, bool (rows, cols).
+
+    Args:
+        seen: the view.
+        least: share of a pixel.
+        name: of the slide, for messages.
+
+    Raises:
+        NoTissueError: if no pixel has enough tissue.
+    """
+    tissue = seen.tissue >= least
+    if not tissue.any():
+        raise NoTissueError(
+            f"{name}: no tissue was found, so there is nothing to look at (wanted some place with "
+            f"at least {least:.0%} tissue, found at most {seen.tissue.max():.1%}). Look "
+            "at labels/tissue of its pyramid.zarr; if it misses tissue, lower view.min_tissue."
+        )
+    return tissue
 
 
 def sight(glance: Glance, *, stride: int) -> Sight:

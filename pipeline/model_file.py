@@ -119,7 +119,8 @@ def load_model(path: Path, device: str = "cpu") -> tuple[AttentionSampling, Mode
         raise ModelFileError(
             f"{path.name}: its weights do not fit its networks ({reason})."
         ) from error
-    return model.to(device).eval(), card
+    # Tiles come with their channels last: so laid out, weights need no copy of them.
+    return model.to(device).to(memory_format=torch.channels_last).eval(), card
 
 
 def read_card(path: Path) -> ModelCard:

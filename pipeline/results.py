@@ -28,6 +28,7 @@ from saccade.pipeline.model_file import ModelCard
 from saccade.pipeline.prediction import Prediction
 from saccade.pipeline.record import RECORD
 from saccade.pipeline.tasks.choose import described
+from saccade.pipeline.thumbnails import read_thumbnail
 from saccade.tiling import Slide
 from saccade.tiling.pyramid_view import Pyramid
 
@@ -48,7 +49,6 @@ INTERVALS = (
     "The chance of the draw alone: where all tiles of the slide would put the outcome. Nothing "
     "of what the model may have wrong."
 )
-THUMBNAIL_PX = 2048  # longest side of the thumbnail in the overview
 STRONGEST = 6  # tiles shown beside the overview
 
 
@@ -161,18 +161,12 @@ def _certainty(prediction: Prediction, card: ModelCard) -> dict[str, Any]:
     }
 
 
-def _thumbnail_level(pyramid: Pyramid) -> int:
-    """The finest level that a page can show."""
-    fits = (i for i, level in enumerate(pyramid.levels) if max(level.shape) <= THUMBNAIL_PX)
-    return next(fits, len(pyramid.levels) - 1)
-
-
 def _overview(name: str, slide: Slide, pyramid: Pyramid, prediction: Prediction) -> Overview:
     order = prediction.strongest_first
     mpp, places, grid = np.array(slide.mpp), prediction.places, prediction.grid
     corners_um = places.corners_l0[order] * mpp
     sides_um = np.broadcast_to(np.array(places.side_l0) * mpp, corners_um.shape)
-    thumbnail = pyramid.read(_thumbnail_level(pyramid))
+    thumbnail = read_thumbnail(pyramid)
     width, height = slide.size_l0
     strongest = order[:STRONGEST]
     return Overview(

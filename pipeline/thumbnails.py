@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from saccade.pipeline.config import PyramidConfig
 from saccade.pipeline.lock import exclusive
 from saccade.tiling import Slide, open_slide
@@ -13,6 +16,8 @@ from saccade.tiling.pyramid_view import Pyramid
 from saccade.tiling.remote import Place
 
 Progress = Callable[[int, int], None]
+
+_PAGE_PX = 2048  # longest side of a thumbnail in a picture
 
 
 def make_thumbnails(
@@ -86,6 +91,12 @@ def ensure_pyramid(
     if existing is not None:
         return existing
     return build_pyramid(slide, path, finest_mpp=config.finest_mpp, progress=progress)
+
+
+def read_thumbnail(pyramid: Pyramid) -> NDArray[np.uint8]:
+    """The whole slide as finely as a page can show it, uint8 (rows, cols, 3)."""
+    fits = (i for i, level in enumerate(pyramid.levels) if max(level.shape) <= _PAGE_PX)
+    return pyramid.read(next(fits, len(pyramid.levels) - 1))
 
 
 def _existing(slide: Slide, path: Path, config: PyramidConfig) -> Pyramid | None:

@@ -2,42 +2,50 @@
 
 A run's folder holds `model.safetensors` (the best epoch by validation loss; the last one where no
 slide has split `val`), `last.safetensors`, `metrics.jsonl` (a line an epoch), `record.json`, and
-`checkpoint.pt`, from which the next call goes on: randomness hangs on (seed, epoch, slide), so a
-resumed run ends with the weights of an uninterrupted one.
+`checkpoint.pt`, from which the next call goes on, also within an epoch: randomness hangs on (seed,
+epoch, slide), so a resumed run ends with the weights of an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.models.build import build_model
 from saccade.models.finetune import choose_what_learns, parameter_groups
+from saccade.pipeline.bench import Bench
 from saccade.pipeline.calibration import calibration_of
 from saccade.pipeline.checkpoint import RunState, load_checkpoint, save_checkpoint
 from saccade.pipeline.cohort import Cohort, load_cohort
 from saccade.pipeline.config import RunConfig
+from saccade.pipeline.device import require_precision
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.files import atomic_path, write_json
-from saccade.pipeline.fit import Bench, train_epoch, validate
+from saccade.pipeline.fit import train_epoch, validate
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import ModelCard, load_encoder_weights, save_model
+from saccade.pipeline.ranks import Ranks
 from saccade.pipeline.reading import TileReader
 from saccade.pipeline.record import RECORD, Record, Stopwatch
 from saccade.pipeline.seeds import seed_for
 from saccade.pipeline.sheet import SheetRow
+from saccade.pipeline.tally import Tally
 from saccade.pipeline.tasks.choose import new_task
 from saccade.pipeline.tasks.truth import truth_of
 from saccade.pipeline.yaml_config import config_dict
 
 CHECKPOINT = "checkpoint.pt"
+
+_ALONE = Ranks()
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -61,6 +69,7 @@ def train(
     replace: bool = False,
     report: Report = lambda _: None,
     progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks = _ALONE,
 ) -> TrainingResult:
     """Train on the slides of split `train`; choose the epoch by those of split `val`.
 
@@ -74,6 +83,8 @@ def train(
         replace: start anew if `out` holds a run with other settings, slides or code.
         report: called with the metrics of each epoch.
         progress: called with (done, all) while slides are opened.
+        ranks: the processes that train together, all of which call this alike. The first one
+            writes the files.
 
     Raises:
         SheetError: if the sheet has too few usable slides, or labels that the task does not want.
@@ -81,21 +92,29 @@ def train(
             is at work there.
         ModelFileError: if the encoder's weights cannot be read.
         ConfigError: if there is no network of a name that the settings ask for.
+            Or if `device` does not compute in the precision asked for.
         DivergedError: if the loss is no longer a number.
+        RanksError: if another process is gone.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with exclusive(out):
+    require_precision(config.training.precision, device)
+    with exclusive(out) if ranks.first else nullcontext():
         watch = Stopwatch()
         truth = truth_of(config.task, rows)
-        model = _fresh_model(config, len(truth.names)).to(device)
+        model = _on_device(_fresh_model(config, len(truth.names)), config, device, ranks)
         cohort = load_cohort(
-            rows, truth, pyramids or out, config, stride=model.attention.stride, progress=progress
+            rows,
+            truth,
+            pyramids or out,
+            config,
+            stride=model.attention.stride,
+            progress=progress,
+            ranks=ranks,
         )
-        record = _record(config, cohort, device)
+        record = _record(config, cohort, device, ranks)
         with TileReader(
             size_px=config.tiles.size_px, mpp=config.tiles.mpp, workers=config.training.workers
         ) as reader:
-            bench = _bench(config, model, cohort, reader)
+            bench = _bench(config, model, cohort, reader, ranks)
             state = load_checkpoint(
                 out / CHECKPOINT, bench.model, bench.optimizer, _key(record), replace=replace
             )
@@ -105,7 +124,8 @@ def train(
             step_seconds=round(bench.spent.seconds, 3),
             waited_seconds=round(bench.spent.waited, 3),
         )
-        write_json(out / RECORD, Record(record.step, record.inputs, cost).as_dict())
+        if ranks.first:
+            write_json(out / RECORD, Record(record.step, record.inputs, cost).as_dict())
         failures = cohort.failures | state.failures
         return TrainingResult(out / "model.safetensors", state.history, failures)
 
@@ -117,6 +137,29 @@ def _fresh_model(config: RunConfig, outputs: int) -> AttentionSampling:
         return _build(config, outputs, weights)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
+
+
+def _on_device(
+    model: AttentionSampling, config: RunConfig, device: str, ranks: Ranks = _ALONE
+) -> AttentionSampling:
+    """The model where it trains, computing in the precision that was asked for."""
+    if config.training.precision == "bf16":
+        model.compute_dtype = torch.bfloat16
+    # Tiles come with their channels last: so laid out, weights need no copy of them.
+    _warn_of_batch_norm(model, config, ranks)
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def _warn_of_batch_norm(model: AttentionSampling, config: RunConfig, ranks: Ranks) -> None:
+    parts = config.training.accumulate * ranks.count
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if parts > 1 and norms and ranks.first:
+        warnings.warn(
+            f"{config.model.encoder} normalises by its batch, which is {config.training.batch} "
+            f"slides, not the {parts} times as many of a step; of several processes the first's "
+            "statistics are kept. A larger training.batch makes them truer.",
+            stacklevel=2,
+        )
 
 
 def _build(config: RunConfig, outputs: int, weights: str | None) -> AttentionSampling:
@@ -133,7 +176,11 @@ def _build(config: RunConfig, outputs: int, weights: str | None) -> AttentionSam
 
 
 def _bench(
-    config: RunConfig, model: AttentionSampling, cohort: Cohort, reader: TileReader
+    config: RunConfig,
+    model: AttentionSampling,
+    cohort: Cohort,
+    reader: TileReader,
+    ranks: Ranks = _ALONE,
 ) -> Bench:
     settings = config.training
     device = next(model.parameters()).device
@@ -146,10 +193,10 @@ def _bench(
     task = new_task(config.task, cohort.truth.names, targets)
     train = torch.tensor(targets, dtype=torch.float64, device=device)
     criterion = task.criterion(train, settings.class_weights)
-    return Bench(config, model, optimizer, reader, task, criterion)
+    return Bench(config, model, optimizer, reader, task, criterion, ranks)
 
 
-def _record(config: RunConfig, cohort: Cohort, device: str) -> Record:
+def _record(config: RunConfig, cohort: Cohort, device: str, ranks: Ranks) -> Record:
     settings = config_dict(config)
     del settings["training"]["workers"]  # changes no result, so a run may go on with others
     return Record(
@@ -161,6 +208,7 @@ def _record(config: RunConfig, cohort: Cohort, device: str) -> Record:
             "val": {e.subject.name: cohort.truth.told(e.target) for e in cohort.val},
             "slides": cohort.hashes,
             "device": torch.device(device).type,
+            "processes": ranks.count,
         },
     )
 
@@ -174,26 +222,36 @@ def _fit(
     state: RunState, bench: Bench, cohort: Cohort, out: Path, record: Record, report: Report
 ) -> None:
     """Run the epochs that are still to run, keeping the best model and the last."""
-    (out / RECORD).unlink(missing_ok=True)  # it says that a run is finished, and this one is not
+    first = bench.ranks.first
+    if first:  # the record says that a run is finished, and this one is not
+        (out / RECORD).unlink(missing_ok=True)
     bench.failures.update(state.failures)
-    if state.epoch:
+    if state.epoch and first:
         # A workflow deletes the outputs of a job that was cut off; the checkpoint is none of them.
         _write_outputs(out, bench, state)
+
+    def keep() -> None:
+        state.failures = dict(bench.failures)
+        if first:
+            save_checkpoint(out / CHECKPOINT, state, bench.model, bench.optimizer, _key(record))
+
     while not _finished(state, bench.config):
-        metrics = train_epoch(bench, cohort.train, state.epoch)
+        metrics = train_epoch(bench, cohort.train, state.epoch, state.under_way, keep)
         val = validate(bench, cohort.val)
         line = {"epoch": state.epoch + 1, "train": metrics, "val": val}
         state.epoch += 1
+        state.under_way = Tally()
         state.history.append(line)
-        state.failures = dict(bench.failures)
         loss = val.get("loss")
         if loss is None or state.best_loss is None or loss < state.best_loss:
             state.best_loss, state.best_epoch = loss, state.epoch
             state.best_weights = _weights(bench.model)
-        _write_outputs(out, bench, state)
-        # Last, so that a run killed before this line repeats the epoch and writes the same again.
-        save_checkpoint(out / CHECKPOINT, state, bench.model, bench.optimizer, _key(record))
-        report(line)
+        if first:
+            _write_outputs(out, bench, state)
+        # After them, so that a run killed before this line comes here again and writes the same.
+        keep()
+        if first:
+            report(line)
 
 
 def _weights(model: AttentionSampling) -> dict[str, Tensor]:

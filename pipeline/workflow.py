@@ -127,6 +127,11 @@ class Cohort:
         return [row.slide for row in of_split(self.rows, self._split)]
 
     @property
+    def with_saliency(self) -> list[str]:
+        """Slides whose saliency is found: those that are predicted, if there is a model for it."""
+        return self.predicted if self.settings["saliency"] else []
+
+    @property
     def _split(self) -> str | None:
         split: str = self.settings["predict"]
         return None if split == "all" else split

@@ -12,7 +12,20 @@ from typer.testing import CliRunner
 
 from saccade.cli.main import app
 
-COMMANDS = (*("info", "pyramid", "train", "split", "predict", "run", "export", "evaluate", "demo"),)
+COMMANDS = (
+    *(
+        "info",
+        "pyramid",
+        "train",
+        "split",
+        "predict",
+        "saliency",
+        "run",
+        "export",
+        "evaluate",
+        "demo",
+    ),
+)
 HEAVY = ("torch", "timm", "snakemake", "matplotlib", "zarr", "tifffile", "openslide", "pandas")
 
 

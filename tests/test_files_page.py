@@ -17,8 +17,10 @@ from saccade.pipeline.model_file import load_model
 from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.run import run_slide
+from saccade.pipeline.saliency_slide import SaliencyOptions, find_saliency
 from saccade.pipeline.sheet import of_split
 from tests.cohort import TinyCohort
+from tests.saliency_model import write_narrow_model
 
 PAGE = (Path(__file__).parents[1] / "docs" / "files.md").read_text()
 
@@ -85,6 +87,21 @@ def test_tables_and_objects(results: Path, trained: Path) -> None:
     geojson = keys_of(slide / "attention.geojson")
     measurements = geojson["features"][0]["properties"]["measurements"]
     assert unexplained(measurements, "attention.geojson") == []
+
+
+def test_files_and_facts_of_saliency(cohort: TinyCohort, tmp_path: Path, one_thread: None) -> None:
+    model = write_narrow_model(tmp_path / "model.safetensors")
+    out, heading = tmp_path / "out", "Of saliency: `saccade saliency`"
+    find_saliency(SlideRef(cohort.path("s6")), model, out, SaliencyOptions())
+
+    names = [path.name for path in out.iterdir() if path.name[0] != "."]
+    assert unexplained(set(names) - {"pyramid.zarr"}, heading) == []
+    facts: Any = zarr.open_group(out / "saliency.zarr", mode="r").attrs["saccade"]
+    assert unexplained([*facts, *facts["provenance"]], heading) == []
+    record = keys_of(out / "saliency.record.json")
+    assert unexplained([*record, *record["cost"]], "record.json") == []
+    measured = keys_of(out / "saliency.geojson")["features"][0]["properties"]["measurements"]
+    assert unexplained(measured, heading) == []
 
 
 def test_numbers_of_a_cohort(results: Path) -> None:

@@ -46,6 +46,7 @@ def label_attributes(
     mpp_l0: tuple[float, float],
     *,
     rgba: tuple[int, ...],
+    corner_um: tuple[float, float] = (0.0, 0.0),
 ) -> Mapping[str, Attributes]:
     """Attributes of a label image, 1 inside and 0 outside, of the image two folders up.
 
@@ -57,8 +58,32 @@ def label_attributes(
         "properties": [{"label-value": 1, "name": name}],
         "source": {"image": "../../"},
     }
-    multiscale = _multiscale(name, LABEL_AXES, mpps, mpp_l0)
+    multiscale = _multiscale(name, LABEL_AXES, mpps, mpp_l0, corner_um)
     return {"ome": {"version": VERSION, "multiscales": [multiscale], "image-label": label}}
+
+
+def field_attributes(
+    name: str,
+    channels: Sequence[str],
+    mpp: tuple[float, float],
+    mpp_l0: tuple[float, float],
+    corner_um: tuple[float, float],
+) -> Mapping[str, Attributes]:
+    """Attributes of an image of numbers, at one scale, that need not begin where the slide does.
+
+    Args:
+        name: for people.
+        channels: what each shows.
+        mpp: (x, y) micrometres per pixel.
+        mpp_l0: (x, y) micrometres per pixel of the slide.
+        corner_um: (x, y) of its upper-left corner, from that of the slide.
+    """
+    window = {"min": 0, "max": 1, "start": 0, "end": 1}
+    shown = [
+        {"label": each, "color": "FFFFFF", "active": True, "window": window} for each in channels
+    ]
+    multiscale = _multiscale(name, IMAGE_AXES, [mpp], mpp_l0, corner_um)
+    return {"ome": {"version": VERSION, "multiscales": [multiscale], "omero": {"channels": shown}}}
 
 
 def labels_attributes(names: Sequence[str]) -> Mapping[str, Attributes]:
@@ -71,12 +96,16 @@ def _multiscale(
     axes: Sequence[str],
     mpps: Sequence[tuple[float, float]],
     mpp_l0: tuple[float, float],
+    corner_um: tuple[float, float] = (0.0, 0.0),
 ) -> Attributes:
     return {
         "name": name,
         "axes": [_axis(axis) for axis in axes],
         "datasets": [
-            {"path": str(level), "coordinateTransformations": _transformations(axes, mpp, mpp_l0)}
+            {
+                "path": str(level),
+                "coordinateTransformations": _transformations(axes, mpp, mpp_l0, corner_um),
+            }
             for level, mpp in enumerate(mpps)
         ],
     }
@@ -89,10 +118,16 @@ def _axis(name: str) -> Attributes:
 
 
 def _transformations(
-    axes: Sequence[str], mpp: tuple[float, float], mpp_l0: tuple[float, float]
+    axes: Sequence[str],
+    mpp: tuple[float, float],
+    mpp_l0: tuple[float, float],
+    corner_um: tuple[float, float],
 ) -> list[Attributes]:
     scale = {"c": 1.0, "y": mpp[1], "x": mpp[0]}
-    shift = {"c": 0.0, "y": (mpp[1] - mpp_l0[1]) / 2, "x": (mpp[0] - mpp_l0[0]) / 2}
+    x, y = (
+        corner + (um - um_l0) / 2 for corner, um, um_l0 in zip(corner_um, mpp, mpp_l0, strict=True)
+    )
+    shift = {"c": 0.0, "y": y, "x": x}
     return [
         {"type": "scale", "scale": [scale[axis] for axis in axes]},
         {"type": "translation", "translation": [shift[axis] for axis in axes]},

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -62,9 +62,13 @@ def write_tiles_geojson(
         raise ValueError("the measurement attention is written from the places already.")
     columns = {"attention": places.probability, **measurements}
     check_columns(columns, len(places))
+    write_features(path, _features(places, columns, slide_id, bounds_l0, name_prefix))
+
+
+def write_features(path: Path, features: Iterable[Mapping[str, Any]]) -> None:
+    """Write a collection of features, one by one, a line each."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type":"FeatureCollection","features":[')
-        features = _features(places, columns, slide_id, bounds_l0, name_prefix)
         for i, feature in enumerate(features):
             file.write(",\n" if i else "\n")
             file.write(json.dumps(feature, allow_nan=False, separators=(",", ":")))
@@ -99,12 +103,13 @@ def _features(
 
 def _ring(corner: NDArray[np.floating[Any]], side: tuple[float, float]) -> list[list[float]]:
     """Corners of a rectangle, counter-clockwise as the axes of an image run, the first repeated."""
-    left, top = (_coordinate(corner[i]) for i in (0, 1))
-    right, bottom = (_coordinate(corner[i] + side[i]) for i in (0, 1))
+    left, top = (coordinate(corner[i]) for i in (0, 1))
+    right, bottom = (coordinate(corner[i] + side[i]) for i in (0, 1))
     return [[left, top], [left, bottom], [right, bottom], [right, top], [left, top]]
 
 
-def _coordinate(value: float) -> float:
+def coordinate(value: float) -> float:
+    """A number as it is written: to a thousandth of a level-0 pixel, without idle digits."""
     rounded = round(float(value), _DECIMALS)
     return int(rounded) if rounded.is_integer() else rounded
 

@@ -17,17 +17,25 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import AsinhNorm, ListedColormap
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
-from saccade.pipeline.export.badges import place_badges
 from saccade.pipeline.export.layout import MOST_TILES, Box, arrange
-from saccade.pipeline.export.page import DPI, INK, QUIET, Page
+from saccade.pipeline.export.page import INK, QUIET, Page
+from saccade.pipeline.export.panels import (
+    HALO,
+    MARK,
+    draw_badge,
+    draw_caption,
+    draw_ground,
+    draw_header,
+    draw_numbers,
+    draw_scale_bar,
+    extent,
+    show_exactly,
+)
 from saccade.pipeline.files import atomic_path
 
-_MARK = "#0b3d91"
 _TIMES_EVEN = 10.0  # least top of the colour scale, so that flat attention looks flat
-_HALO: list[AbstractPathEffect] = [withStroke(linewidth=2.6, foreground="white")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,7 @@ def draw_overview(path: Path, overview: Overview) -> None:
     """
     width_um, height_um = overview.size_um
     page = Page(arrange(height_um / width_um, overview.shown))
-    _draw_header(page, overview)
+    draw_header(page, overview.title, overview.subtitle)
     _draw_slide(page, overview)
     _draw_attention(page, overview)
     _draw_tiles(page, overview)
@@ -106,36 +114,27 @@ def draw_overview(path: Path, overview: Overview) -> None:
         page.figure.savefig(temporary, format="png", metadata={"Software": "Saccade"})
 
 
-def _draw_header(page: Page, overview: Overview) -> None:
-    left, right = page.layout.slide.left, page.layout.size[0] - page.layout.slide.left
-    warning = page.text(right, 0.5, "research use only", ha="right", fontsize=11, color=QUIET)
-    room = right - left - warning.get_window_extent().width / DPI - 0.3
-    title: dict[str, Any] = {"fontsize": 17, "fontweight": "bold"}
-    page.text(left, 0.5, page.fit(overview.title, room, **title), **title)
-    page.text(left, 0.8, page.fit(overview.subtitle, right - left, fontsize=12), fontsize=12)
-
-
 def _draw_slide(page: Page, overview: Overview) -> None:
     box, count = page.layout.slide, len(overview.boxes_um)
     noun = "tile" if count == 1 else "tiles"
-    _caption(page, box, f"Slide, and the {count} {noun} read")
+    draw_caption(page, box, f"Slide, and the {count} {noun} read")
     axes = _panel(page, box, overview)
-    axes.imshow(overview.thumbnail, extent=_extent((0, 0), overview.size_um), aspect="auto")
-    _limit(axes, overview)
+    axes.imshow(overview.thumbnail, extent=extent((0, 0), overview.size_um), aspect="auto")
+    show_exactly(axes, overview.size_um)
     for box_um in overview.boxes_um:
         _outline(axes, box_um)
-    _draw_badges(axes, box, overview)
-    _draw_scale_bar(page, box, overview)
+    # The strongest tiles, those that are shown below, are numbered beside their outlines.
+    shown = overview.boxes_um[: overview.shown]
+    centres, half = shown[:, :2] + shown[:, 2:] / 2, shown[:, 2] / 2
+    draw_numbers(axes, box, centres, half, overview.size_um[0])
+    draw_scale_bar(page, box, overview.size_um[0])
 
 
 def _draw_attention(page: Page, overview: Overview) -> None:
     box = page.layout.attention
-    _caption(page, box, "Attention: where the model looked")
+    draw_caption(page, box, "Attention: where the model looked")
     axes = _panel(page, box, overview)
-    grey = overview.thumbnail.mean(axis=2) / 510 + 0.5  # pale, as the ground of the heat
-    axes.imshow(
-        grey, cmap="gray", vmin=0, vmax=1, extent=_extent((0, 0), overview.size_um), aspect="auto"
-    )
+    draw_ground(axes, overview.thumbnail, overview.size_um)
     relative = overview.attention / overview.attention[overview.tissue].mean()
     top = max(float(relative[overview.tissue].max()), _TIMES_EVEN)
     heat = ScalarMappable(AsinhNorm(linear_width=1, vmin=0, vmax=top), _colours())
@@ -144,13 +143,11 @@ def _draw_attention(page: Page, overview: Overview) -> None:
     pixels[~overview.tissue] = 0  # transparent
     axes.imshow(
         pixels,
-        extent=_extent(
-            overview.origin_um, (cols * overview.cell_um[0], rows * overview.cell_um[1])
-        ),
+        extent=extent(overview.origin_um, (cols * overview.cell_um[0], rows * overview.cell_um[1])),
         aspect="auto",
         interpolation="nearest",
     )
-    _limit(axes, overview)
+    show_exactly(axes, overview.size_um)
     _point_out(axes, overview, 0.16 * overview.size_um[0] / box.width)
     _draw_colour_bar(page, heat, top)
 
@@ -165,38 +162,21 @@ def _colours() -> ListedColormap:
 def _draw_tiles(page: Page, overview: Overview) -> None:
     if overview.tiles is None or not page.layout.tiles:
         return
-    _caption(page, page.layout.tiles[0], "Strongest tiles")
+    draw_caption(page, page.layout.tiles[0], "Strongest tiles")
     for i, (box, tile) in enumerate(zip(page.layout.tiles, overview.tiles, strict=False)):
         axes = page.axes(box)
         axes.imshow(tile, aspect="auto")
-        _badge(axes, (0.2 / box.width * tile.shape[1], 0.2 / box.height * tile.shape[0]), i + 1)
+        draw_badge(axes, (0.2 / box.width * tile.shape[1], 0.2 / box.height * tile.shape[0]), i + 1)
         if overview.tile_notes:
             lines = overview.tile_notes[i].splitlines()
             note = "\n".join(page.fit(line, box.width, fontsize=9) for line in lines)
             page.text(box.left, box.bottom + 0.07, note, fontsize=9, color=QUIET, va="top")
 
 
-def _caption(page: Page, box: Box, words: str) -> None:
-    page.text(box.left, box.top - 0.09, words, fontsize=11)
-
-
 def _panel(page: Page, box: Box, overview: Overview) -> Axes:
     axes = page.axes(box)
-    _limit(axes, overview)
+    show_exactly(axes, overview.size_um)
     return axes
-
-
-def _limit(axes: Axes, overview: Overview) -> None:
-    """Show exactly the slide; a grid may reach beyond it by part of a cell."""
-    width_um, height_um = overview.size_um
-    axes.set(xlim=(0, width_um), ylim=(height_um, 0))
-
-
-def _extent(
-    corner: tuple[float, float], size: tuple[float, float]
-) -> tuple[float, float, float, float]:
-    """Left, right, bottom, top, as imshow wants them."""
-    return corner[0], corner[0] + size[0], corner[1] + size[1], corner[1]
 
 
 def _point_out(axes: Axes, overview: Overview, least_um: float) -> None:
@@ -215,52 +195,10 @@ def _point_out(axes: Axes, overview: Overview, least_um: float) -> None:
 def _outline(axes: Axes, box_um: NDArray[np.floating[Any]], at_least: float = 0) -> None:
     centre, size = box_um[:2] + box_um[2:] / 2, np.maximum(box_um[2:], at_least)
     patch = Rectangle(
-        tuple(centre - size / 2), *size, fill=False, edgecolor=_MARK, linewidth=1.2, zorder=3
+        tuple(centre - size / 2), *size, fill=False, edgecolor=MARK, linewidth=1.2, zorder=3
     )
-    patch.set_path_effects(_HALO)
+    patch.set_path_effects(HALO)
     axes.add_patch(patch)
-
-
-def _draw_badges(axes: Axes, box: Box, overview: Overview) -> None:
-    """Number the strongest tiles, those that are shown below, beside their outlines."""
-    um_per_inch = overview.size_um[0] / box.width
-    centres = overview.boxes_um[:, :2] + overview.boxes_um[:, 2:] / 2
-    badges = place_badges(centres[: overview.shown] / um_per_inch, (box.width, box.height))
-    for i, (badge, centre) in enumerate(zip(badges * um_per_inch, centres, strict=False)):
-        away = (badge - centre) / np.abs(badge - centre).max()
-        start = centre + away * max(overview.boxes_um[i, 2] / 2, 0.05 * um_per_inch)
-        axes.plot(*zip(start, badge, strict=True), color=_MARK, lw=0.9, clip_on=False)
-        _badge(axes, badge, i + 1)
-
-
-def _badge(axes: Axes, centre: tuple[float, float], number: int) -> None:
-    axes.text(
-        *centre,
-        str(number),
-        color="white",
-        fontsize=8,
-        fontweight="bold",
-        ha="center",
-        va="center_baseline",
-        zorder=5,
-        bbox={"boxstyle": "circle,pad=0.25", "facecolor": _MARK, "edgecolor": "white", "lw": 0.8},
-    )
-
-
-def _draw_scale_bar(page: Page, box: Box, overview: Overview) -> None:
-    inch_per_um = box.width / overview.size_um[0]
-    length_um = _round_length(1.6 / inch_per_um)
-    axes = page.axes(Box(box.left, box.bottom + 0.16, length_um * inch_per_um, 0.06))
-    axes.set_facecolor(INK)
-    words = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
-    right = box.left + length_um * inch_per_um
-    page.text(right + 0.1, box.bottom + 0.25, words, fontsize=10)
-
-
-def _round_length(at_most: float) -> float:
-    """The largest of 1, 2, 5, 10, 20 ... that is not longer."""
-    power = 10.0 ** np.floor(np.log10(at_most))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= at_most))
 
 
 def _draw_colour_bar(page: Page, heat: ScalarMappable, top: float) -> None:

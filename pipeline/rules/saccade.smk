@@ -33,10 +33,16 @@ rule all:
     input:
         f"{RESULTS}/summary.csv",
         expand(f"{RESULTS}/{{slide}}/qupath/attention.geojson", slide=COHORT.predicted),
+        expand(f"{RESULTS}/{{slide}}/saliency.png", slide=COHORT.with_saliency),
 
 
 include: "slides.smk"
 include: "training.smk"
+
+
+if config["saliency"]:
+
+    include: "saliency.smk"
 
 
 # A slide that fails costs neither the others (with --keep-going) nor the table, which names it.

@@ -18,6 +18,7 @@ from saccade.cli.main import app
 from saccade.pipeline.lock import exclusive
 from saccade.tiling import Slide
 from tests.cohort import TinyCohort, write_sheet
+from tests.saliency_model import write_narrow_model
 from tests.slides import tissue_like, write_pyramid_tiff
 
 
@@ -89,6 +90,19 @@ def test_folds_from_a_sheet_to_one_number(
     assert "set splits.folds" in refusal(
         "train", cohort.run, "--slides", cohort.sheet, "--out", out, "--fold", "0"
     )
+
+
+def test_saliency_leaves_a_picture_and_is_done_once(cohort: TinyCohort, tmp_path: Path) -> None:
+    model = write_narrow_model(tmp_path / "saliency.safetensors")
+    command = ["saliency", cohort.path("s6"), "--model", model, "--out", tmp_path / "out"]
+    command += ["--device", "cpu"]
+
+    first, second = saccade_(*command), saccade_(*command)
+
+    assert first.stderr.splitlines()[-1] == str(tmp_path / "out" / "saliency.png")
+    assert second.stderr.splitlines()[-1].endswith("saliency.png is up to date")
+    assert "cannot be read as a GeoJSON" in refusal(*command, "--roi", tmp_path / "no.geojson")
+    assert "is not a saliency model" in refusal(*command, "--model", cohort.run)
 
 
 @pytest.mark.parametrize(

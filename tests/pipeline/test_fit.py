@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from saccade.models.attention_sampling import AttentionSampling, entropy_penalty
+from saccade.models.attention_sampling import AttentionSampling
 from saccade.pipeline import fit
 from saccade.pipeline import train as training
 from saccade.pipeline.cohort import Cohort, load_cohort
@@ -19,6 +19,7 @@ from saccade.pipeline.fit import Bench, learning_rate, train_epoch, validate
 from saccade.pipeline.look import Proposal
 from saccade.pipeline.reading import TileReader
 from saccade.pipeline.sheet import SheetRow
+from saccade.pipeline.step import Step
 from saccade.pipeline.tasks.truth import OneClass
 from saccade.tiling.lattice import Snap
 from tests.cohort import TINY, TinyCohort, damage_level_0, with_training
@@ -191,16 +192,56 @@ def test_the_regulariser_weakens_from_step_to_step(
 ) -> None:
     config = with_training(batch=2, entropy_first=0.5, entropy=0.1, entropy_epochs=1)
     strengths: list[float] = []
-    penalty = entropy_penalty
 
-    def noted(attention: torch.Tensor, strength: float) -> torch.Tensor:
-        strengths.append(strength)
-        return penalty(attention, strength)
+    class Noted(Step):
+        def __post_init__(self) -> None:
+            strengths.append(self.entropy)
+            super().__post_init__()
 
-    monkeypatch.setattr("saccade.pipeline.fit.entropy_penalty", noted)
+    monkeypatch.setattr("saccade.pipeline.fit.Step", Noted)
     bench = bench_of(config, loaded, reader)
     train_epoch(bench, loaded.train, 0)
     steps = len(loaded.train) // 2
 
     each = [0.1 + 0.4 * (1 - (step + 1) / steps) for step in range(steps)]
-    assert strengths == pytest.approx([strength for strength in each for _ in range(2)])
+    assert strengths == pytest.approx(each)
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_files_stay_few_however_many_slides_there_are(
+    cohort: TinyCohort,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ahead: int,
+) -> None:
+    """Three stay open, and each of two threads may be reading another one."""
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("only Linux says which files a process has open")
+    rows = [_linked(cohort, tmp_path, i) for i in range(24)]
+    loaded = load_cohort(rows, OneClass(("a", "b")), tmp_path, TINY, stride=1)
+    assert _open_slides(tmp_path) == 0
+    found: list[int] = []
+    with TileReader(size_px=32, mpp=0.5, workers=2, max_open=3) as reader:
+        bench = bench_of(with_training(read_ahead=ahead), loaded, reader)
+        monkeypatch.setattr(bench.optimizer, "step", lambda: found.append(_open_slides(tmp_path)))
+        assert train_epoch(bench, loaded.train, 0)["slides"] == 24
+        assert validate(bench, loaded.train)["loss"] > 0
+        found.append(_open_slides(tmp_path))
+
+    assert len(found) == 13
+    assert 3 in found
+    assert max(found) <= 3 + 2
+    assert _open_slides(tmp_path) == 0
+
+
+def _linked(cohort: TinyCohort, folder: Path, i: int) -> SheetRow:
+    row = cohort.rows[i % 2]
+    path = folder / f"slide{i}.tiff"
+    path.hardlink_to(row.path)
+    return replace(row, slide=f"slide{i}", path=path)
+
+
+def _open_slides(folder: Path) -> int:
+    """Files of a folder that this process has open."""
+    opened = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return sum(name.startswith(str(folder)) for name in opened)

@@ -1,15 +1,15 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from saccade.pipeline import train as training
@@ -26,10 +26,11 @@ from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import load_model, read_card
 from saccade.pipeline.tasks.probabilities import class_weights
 from saccade.pipeline.train import TrainingResult, train
+from saccade.pipeline.yaml_config import config_dict
 from tests.cohort import TINY, TinyCohort, damage_level_0, with_training
+from tests.processes import SAVE, kill_at, saccade
 from tests.slides import tissue_like, write_pyramid_tiff
 
-ROOT = Path(__file__).parents[2]
 FOUR = with_training(epochs=4)
 AHEAD = with_training(epochs=4, read_ahead=1)
 
@@ -159,32 +160,6 @@ def test_record_says_how_long_steps_took_and_waited(trained: Path) -> None:
     assert 0 < cost["waited_seconds"] < cost["step_seconds"] < cost["seconds"]
 
 
-KILLED = """
-import os, signal, sys
-import torch
-torch.set_num_threads(1)
-from pathlib import Path
-from saccade.pipeline import train as training
-from saccade.pipeline.sheet import read_sheet
-from tests.cohort import with_training
-
-sheet, out, pyramids, moment, ahead = sys.argv[1:]
-save, saved = training.save_checkpoint, []
-
-def kill(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def killed_before_the_second(*arguments):
-    saved.append(save(*arguments) if not saved else kill())
-
-if moment == "before the checkpoint":
-    training.save_checkpoint = killed_before_the_second
-after = (lambda line: line["epoch"] == 2 and kill()) if moment == "after an epoch" else print
-rows, config = read_sheet(Path(sheet)), with_training(epochs=4, read_ahead=int(ahead))
-training.train(config, rows, Path(out), pyramids=Path(pyramids), report=after)
-"""
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(
     tmp_path_factory: pytest.TempPathFactory, cohort: TinyCohort, pyramids: Path
@@ -214,10 +189,13 @@ def test_reading_ahead_is_another_run(ahead: Path, uninterrupted: Path) -> None:
 def test_a_killed_run_resumes_to_the_very_same_weights(
     run: Run, uninterrupted: Path, ahead: Path, tmp_path: Path, moment: str, depth: int
 ) -> None:
-    command = [sys.executable, "-c", KILLED, str(run.cohort.sheet), str(tmp_path)]
-    command += [str(run.pyramids), moment, str(depth)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    settings = tmp_path / "run.yaml"
+    settings.write_text(yaml.safe_dump(config_dict(AHEAD if depth else FOUR)))
+    words = ["train", settings, "--slides", run.cohort.sheet, "--out", tmp_path]
+    words += ["--pyramids", run.pyramids, "--device", "cpu"]
+    dies = partial(kill_at, 2, SAVE, after=moment == "after an epoch")
+    (ended,) = saccade(words, tmp_path / "log", before=dies)
+    assert ended.code == -signal.SIGKILL, ended.said
     assert not (tmp_path / "record.json").exists()
 
     reported: list[dict[str, Any]] = []

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.cohort import TinyCohort, write_sheet
+from tests.saliency_model import write_narrow_model
 
 ROOT = Path(__file__).parents[2]
 TRAINED, TESTED = ("s0", "s1"), ("s6",)
@@ -191,6 +192,21 @@ def test_a_lost_slide_stops_before_the_first_job(copy: Path) -> None:
 def test_a_model_that_is_there_is_not_trained(copy: Path, trained: Path) -> None:
     write_config(copy, model=str(trained / "model.safetensors"), predict="test")
     assert set(planned(copy)) == per_slide(*TESTED) | ONCE_AT_THE_END
+
+
+def test_a_saliency_model_adds_a_map_for_each_predicted_slide(copy: Path, trained: Path) -> None:
+    model = write_narrow_model(copy / "saliency.safetensors")
+    write_config(
+        copy, model=str(trained / "model.safetensors"), predict="test", saliency=str(model)
+    )
+    assert set(planned(copy)) == per_slide(*TESTED) | {"saliency s6"} | ONCE_AT_THE_END
+
+    ended = snakemake(copy, "results/s6/saliency.record.json")
+
+    assert ended.returncode == 0, ended.stdout
+    assert (copy / "results" / "s6" / "saliency.png").is_file()
+    linted = snakemake(copy, "--lint")
+    assert linted.returncode == 0, linted.stdout
 
 
 def test_a_broken_slide_costs_itself_and_is_named_in_the_table(copy: Path, trained: Path) -> None:

@@ -1,0 +1,79 @@
+"""Objects of a stage as QuPath annotations, in GeoJSON.
+
+What was said of tiles holds here, too: closed rings, plain numbers, no null, and no class without
+a colour. Annotations are made for hundreds of objects, not for hundreds of thousands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import shapely
+from shapely.geometry import mapping
+
+from saccade.pipeline.export.columns import check_columns, plain_number
+from saccade.pipeline.export.geojson import coordinate, write_features
+from saccade.pipeline.stages.objects import Objects
+
+_NAMESPACE = uuid5(NAMESPACE_URL, "saccade:object")
+
+
+def write_objects_geojson(
+    path: Path,
+    objects: Objects,
+    *,
+    slide_id: str,
+    name_prefix: str,
+    bounds_l0: tuple[int, int, int, int] | None = None,
+) -> None:
+    """Write each object as a locked QuPath annotation: its outline, its name, its measurements.
+
+    The same objects on the same slide give the same bytes, ids included.
+
+    Args:
+        path: where to write; ends in `.geojson`, as QuPath goes by the name.
+        objects: polygons, with holes or in several parts; in the order of their names.
+        slide_id: content hash of the slide; with the outline, it makes the id of an object.
+        name_prefix: they are called `{name_prefix} 1`, `{name_prefix} 2`, ...
+        bounds_l0: (x, y, width, height) of the scanned area, only if the viewer shows this area
+            instead of the whole level 0; its corner is taken off.
+
+    Raises:
+        ValueError: if a measurement has no name or not one number per object.
+    """
+    check_columns(objects.measurements, len(objects))
+    write_features(path, _features(objects, slide_id, name_prefix, bounds_l0))
+
+
+def _features(
+    objects: Objects, slide_id: str, prefix: str, bounds_l0: tuple[int, int, int, int] | None
+) -> Iterator[dict[str, Any]]:
+    left, top = (0, 0) if bounds_l0 is None else bounds_l0[:2]
+    for i, shape in enumerate(objects.geometries):
+        numbers = {name: plain_number(each[i]) for name, each in objects.measurements.items()}
+        moved = shapely.transform(shape, lambda xy: xy - (left, top))
+        yield {
+            "type": "Feature",
+            "id": str(uuid5(_NAMESPACE, f"{slide_id}/{shape.wkt}")),
+            "geometry": {
+                "type": moved.geom_type,
+                "coordinates": _plain(mapping(moved)["coordinates"]),
+            },
+            "properties": {
+                "objectType": "annotation",
+                "name": f"{prefix} {i + 1}",
+                "isLocked": True,
+                "measurements": {k: v for k, v in numbers.items() if math.isfinite(v)},
+            },
+        }
+
+
+def _plain(coordinates: Any) -> Any:
+    """Nested tuples as lists, numbers as they are written."""
+    if isinstance(coordinates, tuple | list):
+        return [_plain(each) for each in coordinates]
+    return coordinate(coordinates)

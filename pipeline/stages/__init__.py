@@ -1,0 +1,1 @@
+"""Dense stages: networks over whole views, tile by tile, to the numbers of the whole."""
