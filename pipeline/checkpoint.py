@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,17 @@ from torch import Tensor, nn
 from saccade.pipeline.errors import ResultsError
 from saccade.pipeline.files import atomic_path
 from saccade.pipeline.tally import Tally
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class Length(Protocol):
+    """What settings have to say about how long a run is."""
+
+    @property
+    def epochs(self) -> int: ...  # noqa: D102
+    @property
+    def early_stopping(self) -> int: ...  # noqa: D102
 
 
 @dataclass
@@ -35,6 +48,33 @@ class RunState:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+
+    def is_finished(self, settings: Length) -> bool:
+        """Whether all epochs were run, or the last ones brought no better validation loss."""
+        patience = settings.early_stopping
+        if patience and self.best_loss is not None and self.epoch - self.best_epoch >= patience:
+            return True
+        return self.epoch >= settings.epochs
+
+    def end_epoch(self, line: Mapping[str, Any], model: nn.Module) -> None:
+        """Note the metrics of an epoch, and the weights after it if they are the best so far."""
+        self.epoch += 1
+        self.under_way = Tally()
+        self.history.append(dict(line))
+        loss = line["val"].get("loss")
+        if loss is None or self.best_loss is None or loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, self.epoch
+            self.best_weights = weights_of(model)
+
+    def write_history(self, out: Path) -> None:
+        """Write `metrics.jsonl`, a line an epoch."""
+        with atomic_path(out / "metrics.jsonl") as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in self.history))
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's state_dict, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 def save_checkpoint(

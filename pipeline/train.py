@@ -17,19 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.models.build import build_model
 from saccade.models.finetune import choose_what_learns, parameter_groups
 from saccade.pipeline.bench import Bench
 from saccade.pipeline.calibration import calibration_of
-from saccade.pipeline.checkpoint import RunState, load_checkpoint, save_checkpoint
+from saccade.pipeline.checkpoint import (
+    CHECKPOINT,
+    RunState,
+    load_checkpoint,
+    save_checkpoint,
+    weights_of,
+)
 from saccade.pipeline.cohort import Cohort, load_cohort
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.device import require_precision
 from saccade.pipeline.errors import ConfigError
-from saccade.pipeline.files import atomic_path, write_json
+from saccade.pipeline.files import write_json
 from saccade.pipeline.fit import class_weights, train_epoch, validate
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import ModelCard, load_encoder_weights, save_model
@@ -38,10 +44,7 @@ from saccade.pipeline.reading import TileReader
 from saccade.pipeline.record import RECORD, Record, Stopwatch
 from saccade.pipeline.seeds import seed_for
 from saccade.pipeline.sheet import SheetRow, classes_of
-from saccade.pipeline.tally import Tally
 from saccade.pipeline.yaml_config import config_dict
-
-CHECKPOINT = "checkpoint.pt"
 
 _ALONE = Ranks()
 
@@ -234,17 +237,11 @@ def _fit(
         if first:
             save_checkpoint(out / CHECKPOINT, state, bench.model, bench.optimizer, _key(record))
 
-    while not _finished(state, bench.config):
+    while not state.is_finished(bench.config.training):
         metrics = train_epoch(bench, cohort.train, state.epoch, state.under_way, keep)
         val = validate(bench, cohort.val)
         line = {"epoch": state.epoch + 1, "train": metrics, "val": val}
-        state.epoch += 1
-        state.under_way = Tally()
-        state.history.append(line)
-        loss = val.get("loss")
-        if loss is None or state.best_loss is None or loss < state.best_loss:
-            state.best_loss, state.best_epoch = loss, state.epoch
-            state.best_weights = _weights(bench.model)
+        state.end_epoch(line, bench.model)
         if first:
             _write_outputs(out, bench, state, classes)
         # After them, so that a run killed before this line comes here again and writes the same.
@@ -253,24 +250,12 @@ def _fit(
             report(line)
 
 
-def _weights(model: AttentionSampling) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
 def _write_outputs(out: Path, bench: Bench, state: RunState, classes: tuple[str, ...]) -> None:
     for name, weights, epoch in (
         ("model.safetensors", state.best_weights, state.best_epoch),
-        ("last.safetensors", _weights(bench.model), state.epoch),
+        ("last.safetensors", weights_of(bench.model), state.epoch),
     ):
         line = state.history[epoch - 1]
         card = ModelCard.of(bench.config, classes, line, calibration_of(line["val"]))
         save_model(out / name, weights, card)
-    with atomic_path(out / "metrics.jsonl") as partial:
-        partial.write_text("".join(json.dumps(line) + "\n" for line in state.history))
-
-
-def _finished(state: RunState, config: RunConfig) -> bool:
-    patience = config.training.early_stopping
-    if patience and state.best_loss is not None and state.epoch - state.best_epoch >= patience:
-        return True
-    return state.epoch >= config.training.epochs
+    state.write_history(out)

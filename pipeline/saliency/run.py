@@ -8,23 +8,24 @@ validation loss; the last one without validation), `last.safetensors`, `metrics.
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from saccade.models.saliency import MSINet
-from saccade.pipeline.checkpoint import RunState, load_checkpoint, save_checkpoint
-from saccade.pipeline.files import atomic_path
+from saccade.pipeline.checkpoint import (
+    CHECKPOINT,
+    RunState,
+    load_checkpoint,
+    save_checkpoint,
+    weights_of,
+)
 from saccade.pipeline.saliency.config import SaliencyTrainingConfig
-from saccade.pipeline.saliency.fit import Bench, Example, make_bench, train_epoch, validate
+from saccade.pipeline.saliency.fit import Example, make_bench, train_epoch, validate
 from saccade.pipeline.saliency_model import SaliencyCard, save_saliency_model
-
-CHECKPOINT = "checkpoint.pt"
-
-Report = Callable[[dict[str, Any]], None]
+from saccade.pipeline.train import Report
 
 
 def run_epochs(
@@ -61,10 +62,10 @@ def run_epochs(
     if state.epoch:
         # A workflow deletes the outputs of a job that was cut off; the checkpoint is none of them.
         _write_outputs(out, state, model, card)
-    while not _finished(state, settings):
+    while not state.is_finished(settings):
         metrics = train_epoch(bench, train, state.epoch)
         line = {"epoch": state.epoch + 1, "train": metrics, "val": validate(bench, val)}
-        _note(state, line, bench)
+        state.end_epoch(line, model)
         _write_outputs(out, state, model, card)
         # Last, so that a run killed before this line repeats the epoch and writes the same again.
         save_checkpoint(out / CHECKPOINT, state, model, bench.optimizer, key)
@@ -72,33 +73,12 @@ def run_epochs(
     return state.history
 
 
-def _note(state: RunState, line: dict[str, Any], bench: Bench) -> None:
-    state.epoch += 1
-    state.history.append(line)
-    loss = line["val"].get("loss")
-    if loss is None or state.best_loss is None or loss < state.best_loss:
-        state.best_loss, state.best_epoch = loss, state.epoch
-        state.best_weights = _weights(bench.model)
-
-
-def _finished(state: RunState, settings: SaliencyTrainingConfig) -> bool:
-    patience = settings.early_stopping
-    if patience and state.best_loss is not None and state.epoch - state.best_epoch >= patience:
-        return True
-    return state.epoch >= settings.epochs
-
-
 def _write_outputs(out: Path, state: RunState, model: MSINet, card: SaliencyCard) -> None:
     found: Mapping[str, tuple[Mapping[str, Tensor], int]] = {
         "model.safetensors": (state.best_weights, state.best_epoch),
-        "last.safetensors": (_weights(model), state.epoch),
+        "last.safetensors": (weights_of(model), state.epoch),
     }
     for name, (weights, epoch) in found.items():
         training = {**card.training, **state.history[epoch - 1]}
         save_saliency_model(out / name, weights, dataclasses.replace(card, training=training))
-    with atomic_path(out / "metrics.jsonl") as partial:
-        partial.write_text("".join(json.dumps(line) + "\n" for line in state.history))
-
-
-def _weights(model: MSINet) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    state.write_history(out)

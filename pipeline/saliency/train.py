@@ -14,9 +14,9 @@ from saccade.pipeline.record import RECORD, Record, Stopwatch
 from saccade.pipeline.saliency.config import SaliencyConfig
 from saccade.pipeline.saliency.examples import Gallery, load_gallery
 from saccade.pipeline.saliency.network import card_of, fresh_network
-from saccade.pipeline.saliency.run import Report, run_epochs
+from saccade.pipeline.saliency.run import run_epochs
 from saccade.pipeline.sheet import SheetRow
-from saccade.pipeline.train import TrainingResult
+from saccade.pipeline.train import Report, TrainingResult
 from saccade.pipeline.yaml_config import config_dict
 
 
@@ -52,7 +52,6 @@ def train_saliency(
         ConfigError: if the first weights are of another network.
         DivergedError: if the loss is no longer a number.
     """
-    out.mkdir(parents=True, exist_ok=True)
     with exclusive(out):
         watch = Stopwatch()
         model = fresh_network(config.network, seed=config.training.seed).to(device)
