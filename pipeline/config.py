@@ -6,21 +6,11 @@ Lengths carry their unit in the name: `_px` pixels of the array at hand, `mpp` m
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from saccade.pipeline.errors import ConfigError
+from saccade.pipeline.config_checks import require, require_not_negative, require_positive
 from saccade.tiling.lattice import Snap
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConfigError(message)
-
-
-def _positive(name: str, value: float) -> None:
-    _require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +24,7 @@ class PyramidConfig:
     finest_mpp: float = 4.0
 
     def __post_init__(self) -> None:
-        _positive("pyramid.finest_mpp", self.finest_mpp)
+        require_positive("pyramid.finest_mpp", self.finest_mpp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +42,8 @@ class ViewConfig:
     min_tissue: float = 0.1
 
     def __post_init__(self) -> None:
-        _positive("view.mpp", self.mpp)
-        _require(
+        require_positive("view.mpp", self.mpp)
+        require(
             0 <= self.min_tissue <= 1, f"view.min_tissue must be in [0, 1], got {self.min_tissue}."
         )
 
@@ -76,11 +66,11 @@ class TilesConfig:
     snap: Snap = "pixel"
 
     def __post_init__(self) -> None:
-        _require(self.per_slide >= 1, f"tiles.per_slide must be at least 1, got {self.per_slide}.")
-        _require(self.size_px >= 16, f"tiles.size_px must be at least 16, got {self.size_px}.")
-        _positive("tiles.mpp", self.mpp)
+        require(self.per_slide >= 1, f"tiles.per_slide must be at least 1, got {self.per_slide}.")
+        require(self.size_px >= 16, f"tiles.size_px must be at least 16, got {self.size_px}.")
+        require_positive("tiles.mpp", self.mpp)
         known = get_args(Snap)
-        _require(
+        require(
             self.snap in known, f"tiles.snap must be one of {', '.join(known)}, got {self.snap}."
         )
 
@@ -111,8 +101,8 @@ class ModelConfig:
     unit_features: bool = False
 
     def __post_init__(self) -> None:
-        _require(0 <= self.smooth < 1, f"model.smooth must be in [0, 1), got {self.smooth}.")
-        _require(
+        require(0 <= self.smooth < 1, f"model.smooth must be in [0, 1), got {self.smooth}.")
+        require(
             not (self.pretrained and self.weights),
             "model.pretrained and model.weights exclude each other; choose one.",
         )
@@ -137,7 +127,7 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         for name in ("stain", "colour", "tile_stain"):
-            _require(
+            require(
                 0 <= getattr(self, name) <= 1,
                 f"augment.{name} must be in [0, 1], got {getattr(self, name)}.",
             )
@@ -204,23 +194,21 @@ class TrainingConfig:
             *("epochs", "batch", "accumulate", "checkpoint_steps"),
             *("workers", "entropy_epochs", "explore_epochs"),
         ):
-            _require(
+            require(
                 getattr(self, name) >= 1,
                 f"training.{name} must be at least 1, got {getattr(self, name)}.",
             )
-        _positive("training.learning_rate", self.learning_rate)
-        _require(0 <= self.explore < 1, f"training.explore must be in [0, 1), got {self.explore}.")
-        _require(
+        require_positive("training.learning_rate", self.learning_rate)
+        require(0 <= self.explore < 1, f"training.explore must be in [0, 1), got {self.explore}.")
+        require(
             0 < self.layer_decay <= 1,
             f"training.layer_decay must be in (0, 1], got {self.layer_decay}.",
         )
         names = ("warmup_epochs", "weight_decay", "clip_norm", "entropy", "early_stopping")
         for name in (*names, "entropy_first", "read_ahead"):
             value = getattr(self, name)
-            _require(
-                value is None or 0 <= value < math.inf,
-                f"training.{name} must be finite and not negative, got {value}.",
-            )
+            if value is not None:
+                require_not_negative(f"training.{name}", value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +225,12 @@ class SplitsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.folds == 0 or self.folds >= 3,
             "splits.folds must be 0, or at least 3: one part is held out, one chooses the epoch, "
             f"the others are fitted to; got {self.folds}.",
         )
-        _require(self.seed >= 0, f"splits.seed must not be negative, got {self.seed}.")
+        require(self.seed >= 0, f"splits.seed must not be negative, got {self.seed}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from saccade.pipeline.config import PyramidConfig, ViewConfig
-from saccade.pipeline.errors import ConfigError
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConfigError(message)
-
-
-def _not_negative(name: str, value: float) -> None:
-    _require(0 <= value < math.inf, f"{name} must be finite and not negative, got {value}.")
+from saccade.pipeline.config_checks import require, require_not_negative, require_positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +29,8 @@ class TargetsConfig:
     teacher: str | None = None
 
     def __post_init__(self) -> None:
-        _not_negative("targets.blur_um", self.blur_um)
-        _require(
+        require_not_negative("targets.blur_um", self.blur_um)
+        require(
             (self.teacher is not None) == (self.kind == "attention"),
             "targets.teacher, a model.safetensors, goes with targets.kind attention and with no "
             f"other; got kind {self.kind} and teacher {self.teacher}.",
@@ -65,19 +55,19 @@ class NetworkConfig:
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.width >= 2 and self.width % 2 == 0,
             f"network.width must be even and positive, got {self.width}.",
         )
-        _require(
+        require(
             1 <= self.convolutions <= 3,
             f"network.convolutions must be 1, 2 or 3, got {self.convolutions}.",
         )
-        _require(
+        require(
             not (self.vgg16 and self.weights),
             "network.vgg16 and network.weights exclude each other; choose one.",
         )
-        _require(
+        require(
             not self.vgg16 or (self.width, self.convolutions) == (64, 3),
             "network.vgg16 fits a network of width 64 with 3 convolutions only; got width "
             f"{self.width} with {self.convolutions}.",
@@ -115,16 +105,13 @@ class SaliencyTrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
-            _require(
+            require(
                 getattr(self, name) >= 1,
                 f"training.{name} must be at least 1, got {getattr(self, name)}.",
             )
-        _require(
-            0 < self.learning_rate < math.inf,
-            f"training.learning_rate must be positive and finite, got {self.learning_rate}.",
-        )
+        require_positive("training.learning_rate", self.learning_rate)
         for name in ("warmup_epochs", "weight_decay", "clip_norm", "early_stopping"):
-            _not_negative(f"training.{name}", getattr(self, name))
+            require_not_negative(f"training.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)

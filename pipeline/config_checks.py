@@ -1,0 +1,23 @@
+"""What settings may be: each check raises a `ConfigError` that names the key."""
+
+from __future__ import annotations
+
+import math
+
+from saccade.pipeline.errors import ConfigError
+
+
+def require(holds: bool, message: str) -> None:
+    """Refuse what does not hold."""
+    if not holds:
+        raise ConfigError(message)
+
+
+def require_positive(name: str, value: float) -> None:
+    """Refuse zero, what is below, and what is no finite number."""
+    require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
+
+
+def require_not_negative(name: str, value: float) -> None:
+    """Refuse what is below zero, and what is no finite number."""
+    require(0 <= value < math.inf, f"{name} must be finite and not negative, got {value}.")
