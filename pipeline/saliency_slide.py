@@ -26,7 +26,7 @@ from saccade.pipeline.model_file import weights_hash
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.record import Record, Stopwatch
 from saccade.pipeline.saliency_files import FILES, RECORD, write_saliency
-from saccade.pipeline.saliency_model import SaliencyCard, load_saliency_model
+from saccade.pipeline.saliency_model import SaliencyCard, load_saliency_model, read_saliency_card
 from saccade.pipeline.stages.limit import Limit, blocks_with_any
 from saccade.pipeline.stages.region_of_interest import cells_of, read_region
 from saccade.pipeline.stages.runner import RunOptions, run_stage
@@ -122,8 +122,7 @@ def find_saliency(
     """
     watch = Stopwatch()
     with slide_ref.open() as slide, exclusive(out):
-        model, card = load_saliency_model(model_path, options.device)
-        mpp = _view_mpp(card, options, model_path)
+        mpp = _view_mpp(read_saliency_card(model_path), options, model_path)
         made_from = {
             "slide": slide.content_hash,
             "slide_mpp": slide.mpp,
@@ -134,6 +133,7 @@ def find_saliency(
         record = Record(step="saliency", inputs=made_from)
         if record.matches(out / RECORD) and not options.force and _is_complete(out):
             return False
+        model, _ = load_saliency_model(model_path, options.device)
         (out / RECORD).unlink(missing_ok=True)
         config = PyramidConfig(finest_mpp=min(PyramidConfig().finest_mpp, mpp))
         pyramid = ensure_pyramid(slide, out / "pyramid.zarr", config, progress=progress)
