@@ -34,8 +34,8 @@ Features = Float[Tensor, "images features grid_rows grid_cols"]
 
 # To the letter: those of blue, green and red, which are taken off red, green and blue.
 PUBLISHED_MEANS = (103.939, 116.779, 123.68)
-_VGG16_DEPTHS = (2, 2, 3, 3, 3)
-_VGG16_WIDTHS = (64, 128, 256, 512, 512)
+VGG16_DEPTHS = (2, 2, 3, 3, 3)
+VGG16_WIDTHS = (64, 128, 256, 512, 512)
 _DILATIONS = (1, 4, 8, 12)  # of the branches that put a place into its context
 _TINY = 1e-7
 
@@ -69,8 +69,8 @@ class MSINet(nn.Module):
     def __init__(
         self,
         *,
-        widths: Sequence[int] = _VGG16_WIDTHS,
-        depths: Sequence[int] = _VGG16_DEPTHS,
+        widths: Sequence[int] = VGG16_WIDTHS,
+        depths: Sequence[int] = VGG16_DEPTHS,
         context_width: int = 256,
         decoder_widths: Sequence[int] = (128, 64, 32),
     ) -> None:
@@ -177,8 +177,8 @@ def _check(
         )
     if min(*widths, *depths, *decoder_widths, context_width) < 1:
         raise ValueError("every block needs at least one channel and one convolution.")
-    if any(depth > most for depth, most in zip(depths, _VGG16_DEPTHS, strict=True)):
-        raise ValueError(f"depths may be at most VGG16's {_VGG16_DEPTHS}, got {depths}.")
+    if any(depth > most for depth, most in zip(depths, VGG16_DEPTHS, strict=True)):
+        raise ValueError(f"depths may be at most VGG16's {VGG16_DEPTHS}, got {depths}.")
 
 
 def _block(inputs: int, outputs: int, depth: int, *, dilation: int) -> nn.ModuleList:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 import saccade
@@ -24,7 +23,7 @@ from saccade.models.build import build_model
 from saccade.pipeline.calibration import UNCALIBRATED, Calibration
 from saccade.pipeline.config import ModelConfig, RunConfig, TilesConfig, ViewConfig
 from saccade.pipeline.errors import ConfigError, ModelFileError
-from saccade.pipeline.weights_file import read_header, read_weights, write_weights
+from saccade.pipeline.weights_file import load_network, read_header, read_weights, write_weights
 
 _FORMAT = "saccade-attention-sampling"
 _FORMAT_VERSION = 1
@@ -108,14 +107,7 @@ def load_model(path: Path, device: str = "cpu") -> tuple[AttentionSampling, Mode
         ModelFileError: if the file is missing, is no model of Saccade's, or is of a newer format.
     """
     card = read_card(path)
-    try:
-        model = card.build()
-        model.load_state_dict(read_weights(path))
-    except (RuntimeError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelFileError(
-            f"{path.name}: its weights do not fit its networks ({reason})."
-        ) from error
+    model = load_network(path, card.build, name="networks")
     # Tiles come with their channels last: so laid out, weights need no copy of them.
     return model.to(device).to(memory_format=torch.channels_last).eval(), card
 

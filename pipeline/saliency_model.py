@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 import saccade
-from saccade.models.saliency import MSINet
+from saccade.models.saliency import VGG16_DEPTHS, VGG16_WIDTHS, MSINet
 from saccade.pipeline.errors import ModelFileError
-from saccade.pipeline.weights_file import read_header, read_weights, write_weights
+from saccade.pipeline.weights_file import load_network, read_header, write_weights
 
 _FORMAT = "saccade-saliency"
 _FORMAT_VERSION = 1
@@ -38,8 +37,8 @@ class SaliencyCard:
     """
 
     mpp: float | None
-    widths: tuple[int, ...] = (64, 128, 256, 512, 512)
-    depths: tuple[int, ...] = (2, 2, 3, 3, 3)
+    widths: tuple[int, ...] = VGG16_WIDTHS
+    depths: tuple[int, ...] = VGG16_DEPTHS
     context_width: int = 256
     decoder_widths: tuple[int, ...] = (128, 64, 32)
     code: str = saccade.__version__
@@ -72,14 +71,7 @@ def load_saliency_model(path: Path, device: str = "cpu") -> tuple[MSINet, Salien
         ModelFileError: if the file is missing, is no saliency model, or is of a newer format.
     """
     card = read_saliency_card(path)
-    try:
-        model = card.build()
-        model.load_state_dict(read_weights(path))
-    except (RuntimeError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelFileError(
-            f"{path.name}: its weights do not fit its network ({reason})."
-        ) from error
+    model = load_network(path, card.build, name="network")
     return model.to(device).eval(), card
 
 

@@ -7,18 +7,20 @@ The header is JSON under the metadata's key `saccade`, with `format`, the kind o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import saccade
 from saccade.pipeline.errors import ModelFileError
 from saccade.pipeline.files import atomic_path
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -32,6 +34,28 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the state_dict of a file."""
     weights: dict[str, Tensor] = load_file(path)
     return weights
+
+
+def load_network(path: Path, build: Callable[[], Network], *, name: str) -> Network:
+    """Build a network and give it the weights of a file.
+
+    Args:
+        path: of the file, whose header was read.
+        build: makes the network with fresh weights.
+        name: what the file's weights have to fit, for messages.
+
+    Raises:
+        ModelFileError: if they do not.
+    """
+    try:
+        network = build()
+        network.load_state_dict(read_weights(path))
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelFileError(
+            f"{path.name}: its weights do not fit its {name} ({reason})."
+        ) from error
+    return network
 
 
 def read_header(path: Path, *, kind: str, newest: int, wanted: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from saccade.models.saliency import MSINet
+from saccade.models.saliency import VGG16_DEPTHS, MSINet
 from saccade.models.saliency_weights import encoder_from_vgg16
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.model_file import load_encoder_weights
@@ -16,7 +16,6 @@ from saccade.pipeline.saliency.config import NetworkConfig
 from saccade.pipeline.saliency_model import SaliencyCard, load_saliency_model
 from saccade.pipeline.seeds import seed_for
 
-_DEPTHS = (2, 2, 3, 3, 3)
 _WIDER = (1, 2, 4, 8, 8)  # each block of a VGG16, in widths of the first
 
 
@@ -34,7 +33,7 @@ def card_of(
     return SaliencyCard(
         mpp=mpp,
         widths=tuple(width * wider for wider in _WIDER),
-        depths=tuple(min(depth, most) for depth in _DEPTHS),
+        depths=tuple(min(depth, most) for depth in VGG16_DEPTHS),
         context_width=4 * width,
         decoder_widths=(2 * width, width, width // 2),
         training=training or {},
