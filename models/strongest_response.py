@@ -46,22 +46,23 @@ class StrongestResponse(nn.Sequential):
     def forward(self, x: Float[Tensor, "n channels rows cols"]) -> Float[Tensor, "n features"]:
         """Return the maxima; no gradient reaches `x`, nor layers below the first that learns."""
         if not x.is_cpu:
-            return self._strongest(x)
-        return torch.cat([self._strongest(some) for some in torch.split(x, _AT_ONCE)])
+            return self._dense(x)
+        learns = any(conv.weight.requires_grad for conv in list(self)[::2])
+        sparse = learns and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+        run = self._sparse if sparse else self._dense
+        return torch.cat([run(some) for some in torch.split(x, _AT_ONCE)])
 
-    def _strongest(self, x: Tensor) -> Tensor:
+    def _dense(self, x: Tensor) -> Tensor:
+        maps: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return maps.amax(dim=(2, 3))
+
+    def _sparse(self, x: Tensor) -> Tensor:
         convolutions = list(self)[::2]
-        learning = [i for i, conv in enumerate(convolutions) if conv.weight.requires_grad]
-        backward = bool(learning) and torch.is_grad_enabled()
-        if not backward or not x.is_cpu or torch.is_autocast_enabled("cpu"):
-            maps: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-            return maps.amax(dim=(2, 3))
+        first = next(i for i, conv in enumerate(convolutions) if conv.weight.requires_grad)
         with torch.no_grad():
-            for layer in list(self)[: 2 * learning[0]]:
+            for layer in list(self)[: 2 * first]:
                 x = layer(x)
-        parameters = [
-            each for conv in convolutions[learning[0] :] for each in (conv.weight, conv.bias)
-        ]
+        parameters = [each for conv in convolutions[first:] for each in (conv.weight, conv.bias)]
         strongest: Tensor = _Winners.apply(x, *parameters)
         return strongest
 
