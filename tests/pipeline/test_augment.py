@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,16 @@ from torch import Tensor
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.models.build import build_model
-from saccade.pipeline import train as training
 from saccade.pipeline.augment import STAINS, UNCHANGED, Change, restain, turn
-from saccade.pipeline.cohort import Cohort, load_cohort
-from saccade.pipeline.config import AugmentConfig, RunConfig, TilesConfig
-from saccade.pipeline.fit import Bench, _propose, train_epoch, validate
+from saccade.pipeline.cohort import Cohort
+from saccade.pipeline.config import AugmentConfig, TilesConfig
+from saccade.pipeline.fit import _propose, train_epoch, validate
 from saccade.pipeline.glance import Glance
 from saccade.pipeline.look import Look, Subject, attend, judge, propose
 from saccade.pipeline.reading import SlideRef, TileReader
 from saccade.pipeline.seeds import generator_for
 from saccade.tiling.grid import CellGrid
-from tests.cohort import TINY, TinyCohort, with_training
+from tests.cohort import TINY, bench_of, with_training
 
 CPU = torch.device("cpu")
 NONE = AugmentConfig(turn=False, stain=0, colour=0, tile_stain=0)
@@ -237,21 +235,6 @@ def test_one_strength_does_not_shift_what_else_is_drawn() -> None:
     whole, turned, lit = drawn(STRONG), drawn(replace(NONE, turn=True)), replace(NONE, colour=0.5)
     assert turned.symmetry == whole.symmetry != 0
     assert (drawn(lit).brightness, drawn(lit).saturation) == (whole.brightness, whole.saturation)
-
-
-@pytest.fixture
-def loaded(cohort: TinyCohort, pyramids: Path) -> Cohort:
-    return load_cohort(cohort.rows, ("a", "b"), pyramids, TINY, stride=1)
-
-
-@pytest.fixture
-def reader() -> Iterator[TileReader]:
-    with TileReader(size_px=SIDE, mpp=0.5, workers=1) as reader:
-        yield reader
-
-
-def bench_of(config: RunConfig, loaded: Cohort, reader: TileReader) -> Bench:
-    return training._bench(config, training._fresh_model(config, 2), loaded, reader)
 
 
 def test_validation_shows_slides_as_they_are(loaded: Cohort, reader: TileReader) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,32 +11,15 @@ import torch
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.pipeline import fit
-from saccade.pipeline import train as training
 from saccade.pipeline.cohort import Cohort, load_cohort
-from saccade.pipeline.config import RunConfig
 from saccade.pipeline.fit import Bench, learning_rate, train_epoch, validate
 from saccade.pipeline.look import Proposal
 from saccade.pipeline.reading import TileReader
 from saccade.pipeline.sheet import SheetRow
 from saccade.pipeline.step import Step
 from saccade.tiling.lattice import Snap
-from tests.cohort import TINY, TinyCohort, damage_level_0, with_training
+from tests.cohort import TINY, TinyCohort, bench_of, damage_level_0, with_training
 from tests.slides import tissue_like, write_pyramid_tiff
-
-
-@pytest.fixture
-def loaded(cohort: TinyCohort, pyramids: Path) -> Cohort:
-    return load_cohort(cohort.rows, ("a", "b"), pyramids, TINY, stride=1)
-
-
-@pytest.fixture
-def reader() -> Iterator[TileReader]:
-    with TileReader(size_px=32, mpp=0.5, workers=2) as reader:
-        yield reader
-
-
-def bench_of(config: RunConfig, loaded: Cohort, reader: TileReader) -> Bench:
-    return training._bench(config, training._fresh_model(config, 2), loaded, reader)
 
 
 def steps_and_draws(

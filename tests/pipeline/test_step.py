@@ -15,26 +15,14 @@ from torch import Tensor
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.pipeline import fit
 from saccade.pipeline import train as training
-from saccade.pipeline.bench import Bench
-from saccade.pipeline.cohort import Cohort, Example, load_cohort
+from saccade.pipeline.cohort import Cohort, Example
 from saccade.pipeline.config import ModelConfig, RunConfig
 from saccade.pipeline.device import require_precision
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.fit import train_epoch
 from saccade.pipeline.reading import TileReader
 from saccade.tiling.errors import SlideError
-from tests.cohort import TINY, TinyCohort, with_training
-
-
-@pytest.fixture
-def loaded(cohort: TinyCohort, pyramids: Path) -> Cohort:
-    return load_cohort(cohort.rows, ("a", "b"), pyramids, TINY, stride=1)
-
-
-@pytest.fixture
-def reader() -> Iterator[TileReader]:
-    with TileReader(size_px=32, mpp=0.5, workers=2) as reader:
-        yield reader
+from tests.cohort import TINY, bench_of, with_training
 
 
 @pytest.fixture
@@ -61,10 +49,6 @@ def gradients(
 
     monkeypatch.setattr(bench.optimizer, "step", noted)
     return found, train_epoch(bench, examples, 0)
-
-
-def bench_of(config: RunConfig, loaded: Cohort, reader: TileReader) -> Bench:
-    return training._bench(config, training._fresh_model(config, 2), loaded, reader)
 
 
 @pytest.mark.usefixtures("double")
