@@ -126,7 +126,7 @@ def propose(
     changes = unchanged(subjects) if changes is None else changes
     maps = attend(model, subjects, next(model.parameters()).device, changes)
     proposals = [
-        exploring(each, subject, explore) if explore else each
+        _exploring(each, subject, explore) if explore else each
         for each, subject in zip(maps, subjects, strict=True)
     ]
     places = [
@@ -136,7 +136,7 @@ def propose(
     return Proposal(subjects, maps, proposals, places, changes)
 
 
-def exploring(log_attention: Tensor, subject: Subject, share: float) -> Tensor:
+def _exploring(log_attention: Tensor, subject: Subject, share: float) -> Tensor:
     """Log of the attention mixed with where the slide's prior says to explore, (rows, cols)."""
     attention = log_attention.detach()[None]
     if subject.log_prior is None:
