@@ -11,9 +11,6 @@ from typing import Any
 import tifffile
 import yaml
 
-from saccade.pipeline import train as training
-from saccade.pipeline.bench import Bench
-from saccade.pipeline.cohort import Cohort
 from saccade.pipeline.config import (
     ModelConfig,
     RunConfig,
@@ -21,7 +18,6 @@ from saccade.pipeline.config import (
     TrainingConfig,
     ViewConfig,
 )
-from saccade.pipeline.reading import TileReader
 from saccade.pipeline.sheet import COLUMNS, SheetRow
 from tests.slides import tissue_like, write_pyramid_tiff
 
@@ -78,11 +74,6 @@ def write_sheet(path: Path, rows: list[SheetRow] | tuple[SheetRow, ...]) -> Path
 def with_training(**changes: Any) -> RunConfig:
     """`TINY` with other settings of training."""
     return dataclasses.replace(TINY, training=dataclasses.replace(TINY.training, **changes))
-
-
-def bench_of(config: RunConfig, loaded: Cohort, reader: TileReader) -> Bench:
-    """What training works with, at the start of a run."""
-    return training._bench(config, training._fresh_model(config, 2), loaded, reader)
 
 
 def damage_level_0(path: Path) -> None:

@@ -22,7 +22,8 @@ from saccade.pipeline.look import Look, Subject, attend, judge, propose
 from saccade.pipeline.reading import SlideRef, TileReader
 from saccade.pipeline.seeds import generator_for
 from saccade.tiling.grid import CellGrid
-from tests.cohort import TINY, bench_of, with_training
+from tests.bench import bench_of
+from tests.cohort import TINY, with_training
 
 CPU = torch.device("cpu")
 NONE = AugmentConfig(turn=False, stain=0, colour=0, tile_stain=0)

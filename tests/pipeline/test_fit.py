@@ -18,7 +18,8 @@ from saccade.pipeline.reading import TileReader
 from saccade.pipeline.sheet import SheetRow
 from saccade.pipeline.step import Step
 from saccade.tiling.lattice import Snap
-from tests.cohort import TINY, TinyCohort, bench_of, damage_level_0, with_training
+from tests.bench import bench_of
+from tests.cohort import TINY, TinyCohort, damage_level_0, with_training
 from tests.slides import tissue_like, write_pyramid_tiff
 
 

@@ -22,7 +22,8 @@ from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.fit import train_epoch
 from saccade.pipeline.reading import TileReader
 from saccade.tiling.errors import SlideError
-from tests.cohort import TINY, bench_of, with_training
+from tests.bench import bench_of
+from tests.cohort import TINY, with_training
 
 
 @pytest.fixture
