@@ -290,6 +290,15 @@ def open_files() -> list[str]:
     return sorted(str(each.readlink()) for each in folder.iterdir() if each.is_symlink())
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As in the foreground: jobs that a shell runs in the background ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("how", ["stops", "raises", "is interrupted"])
 def test_nothing_is_left_behind_when_the_caller(
     cohort: TinyCohort, monkeypatch: pytest.MonkeyPatch, how: str
