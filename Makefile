@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PROCESSES ?= 2
+# A file's tests share what it makes, so it goes to one process; a thread each, or they would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check format
@@ -26,11 +29,11 @@ setup: $(STAMP) ## Make .venv and install the tested versions
 demo: $(STAMP) ## Make slides, train, predict, export; prints where to look
 	$(BIN)/saccade demo --out demo
 
-test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+test: $(STAMP) ## Run the tests, PROCESSES=2 at once
+	$(PYTEST) -m 'not slow and not gpu'
 
 test-all: $(STAMP) ## Run the tests, the longer proofs and the GPU tests too
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(STAMP) ## Format, lint, types, import arrows
 	$(BIN)/ruff format --check .

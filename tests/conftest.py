@@ -21,6 +21,11 @@ settings.register_profile("saccade", deadline=None, derandomize=True)
 settings.load_profile("saccade")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the workflow, which takes longest, or one process would be left alone with it."""
+    items.sort(key=lambda item: "workflow" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """Folder of real slides and labelled sets."""
