@@ -30,7 +30,8 @@ from saccade.pipeline import train as training
 from saccade.pipeline.cohort import load_cohort
 from saccade.pipeline.fit import train_epoch
 from saccade.pipeline.reading import TileReader
-from saccade.pipeline.sheet import classes_of, read_sheet
+from saccade.pipeline.sheet import read_sheet
+from saccade.pipeline.tasks.truth import truth_of
 from saccade.pipeline.yaml_config import load_config
 
 mpl.use("Agg")
@@ -65,9 +66,9 @@ def write_set(folder: Path, mnist: Path, side: int) -> None:
 def sampling(folder: Path) -> None:
     """Steps of `saccade train`; the first is not counted."""
     config, rows = load_config(folder / "run.yaml"), read_sheet(folder / "slides.csv")
-    classes = classes_of(rows)
-    model = training._fresh_model(config, len(classes))
-    cohort = load_cohort(rows, classes, folder / "pyramids", config, stride=model.attention.stride)
+    truth = truth_of(config.task, rows)
+    model = training._fresh_model(config, len(truth.names))
+    cohort = load_cohort(rows, truth, folder / "pyramids", config, stride=model.attention.stride)
     with TileReader(size_px=50, mpp=1.0, workers=1) as reader:
         bench = training._bench(config, model, cohort, reader)
         costs = []

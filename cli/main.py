@@ -164,9 +164,11 @@ def train(
     from saccade.pipeline.train import train as run
     from saccade.pipeline.yaml_config import load_any_config
 
-    settings, rows = load_any_config(config), read_sheet(slides)
+    settings = load_any_config(config)
     if isinstance(settings, SaliencyConfig) and fold is not None:
         raise typer.BadParameter("a saliency run has no folds.", param_hint="--fold")
+    targets = () if isinstance(settings, SaliencyConfig) else settings.task.targets
+    rows = read_sheet(slides, targets)
     with ranks_of_torchrun(device) as (ranks, own_device), progress_bar("slides") as progress:
         common: dict[str, Any] = {
             "pyramids": pyramids,
@@ -207,6 +209,10 @@ def split(
     out: OutOption,
     folds: Annotated[int, typer.Option(min=3, help="Parts that the slides are dealt into.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the deal.")] = 0,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings, YAML: their `task` says what labels are. Classes if absent."),
+    ] = None,
     replace: ReplaceOption = False,
 ) -> None:
     """Deal the slides of a sheet into folds, by patient and each class evenly; trains nothing.
@@ -217,8 +223,12 @@ def split(
     from saccade.cli.tables import split_line
     from saccade.pipeline.sheet import read_sheet
     from saccade.pipeline.splits import SHEET, folder_of, write_folds
+    from saccade.pipeline.tasks.config import TaskConfig
+    from saccade.pipeline.yaml_config import load_config
 
-    sheets = write_folds(read_sheet(slides), out, folds, seed=seed, replace=replace)
+    task = TaskConfig() if config is None else load_config(config).task
+    labelled = read_sheet(slides, task.targets)
+    sheets = write_folds(labelled, out, folds, seed=seed, replace=replace, task=task)
     for fold, rows in enumerate(sheets):
         say(f"{folder_of(out, fold) / SHEET}: {split_line(rows)}")
 
@@ -241,7 +251,7 @@ def predict(
     workers: WorkersOption = 2,
     force: ForceOption = False,
 ) -> None:
-    """Predict one slide: label, heatmap, and the tiles that were read."""
+    """Predict one slide: outcome, heatmap, and the tiles that were read."""
     from saccade.cli.tables import prediction_line
     from saccade.pipeline.device import choose_device
     from saccade.pipeline.options import PredictOptions
@@ -341,7 +351,8 @@ def evaluate(
     from saccade.pipeline.evaluate import evaluate as run
     from saccade.pipeline.sheet import of_split, read_sheet
 
-    evaluation = run(results, of_split(read_sheet(slides), split), out)
+    # What columns hold the truth, only the predictions know.
+    evaluation = run(results, of_split(read_sheet(slides, None), split), out)
     say(metrics_line(evaluation.metrics))
     say(f"{out / 'summary.csv'}")
     if evaluation.missing:

@@ -10,12 +10,23 @@ from typing import Any
 
 from saccade.pipeline.sheet import SheetRow
 
+_METRICS = {
+    "accuracy": "accuracy",
+    "mae": "mean absolute error",
+    "r2": "R2",
+    "c_index": "C-index",
+    "average_precision": "average precision",
+    "auc": "AUC",
+}
+"""How metrics are called, in the order in which they are said; the AUC's interval comes last."""
+_FOLLOWED = {"loss": "loss", "auc": "auc", "r2": "R2", "c_index": "C-index"}
+
 
 def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
     """One epoch's metrics."""
     train, val = line["train"], line["val"]
     parts = [f"epoch {line['epoch']:>3}/{epochs}", f"train loss {train['loss']:.3f}"]
-    parts += [f"val {name} {val[name]:.3f}" for name in ("loss", "auc") if name in val]
+    parts += [f"val {said} {val[name]:.3f}" for name, said in _FOLLOWED.items() if name in val]
     return "  ".join(parts)
 
 
@@ -39,20 +50,47 @@ def cross_validation_lines(out: Path, summary: Mapping[str, Any] | None) -> list
 def prediction_line(out: Path) -> str:
     """A slide's prediction, read from its folder."""
     prediction = json.loads((out / "prediction.json").read_text(encoding="utf-8"))
-    probability = prediction["probabilities"][prediction["label"]]
     doubts = "".join(f"\nnote: {doubt}" for doubt in prediction["doubts"])
     return (
-        f"{prediction['slide']}: {prediction['label']} ({probability:.1%}{_interval(prediction)}), "
+        f"{prediction['slide']}: {_verdict(prediction)}, "
         f"{_ended(prediction)}{prediction['tiles_read']} tiles read, "
         f"{prediction['share_of_level_0_read']:.2%} of level 0; see {out / 'attention.png'}{doubts}"
     )
 
 
-def _interval(prediction: Mapping[str, Any]) -> str:
+def _verdict(prediction: Mapping[str, Any]) -> str:
+    """What was predicted, in the words of its task."""
+    if "values" in prediction:
+        return _numbers(prediction)
+    if "log_risk" in prediction:
+        ends = _ends(prediction, "log_risk", "+.2f")
+        return f"log risk {prediction['log_risk']:+.2f}" + (ends and f" ({ends})")
+    named = [prediction["label"]] if "label" in prediction else prediction["labels"]
+    if not named:
+        return f"none of {', '.join(prediction['probabilities'])}"
+    return " and ".join(f"{name} ({_chance(prediction, name)})" for name in named)
+
+
+def _chance(prediction: Mapping[str, Any], name: str) -> str:
+    ends = _ends(prediction, name, ".1%")
+    return f"{prediction['probabilities'][name]:.1%}" + (ends and f"; {ends}")
+
+
+def _numbers(prediction: Mapping[str, Any]) -> str:
+    values, units = prediction["values"], prediction["task"]["units"]
+    said = []
+    for (name, value), unit in zip(values.items(), units or [""] * len(values), strict=True):
+        ends = _ends(prediction, name, ".4g")
+        said.append(f"{name} {value:.4g} {unit}".strip() + (ends and f" ({ends})"))
+    return ", ".join(said)
+
+
+def _ends(prediction: Mapping[str, Any], name: str, number: str) -> str:
+    """From where to where chance may have moved an outcome; empty where nothing is known of it."""
     if prediction["intervals_95"] is None:
         return ""
-    lower, upper = prediction["intervals_95"][prediction["label"]]
-    return f"; {lower:.1%} to {upper:.1%} by the chance of the draw"
+    lower, upper = prediction["intervals_95"][name]
+    return f"{lower:{number}} to {upper:{number}} by the chance of the draw"
 
 
 def _ended(prediction: Mapping[str, Any]) -> str:
@@ -64,9 +102,8 @@ def metrics_line(metrics: Mapping[str, Any]) -> str:
     """A cohort's metrics."""
     if not metrics["slides"]:
         return "no slide has a label, so there are no metrics"
-    parts = [f"{metrics['slides']} slides", f"accuracy {metrics['accuracy']:.3f}"]
-    if "auc" in metrics:
-        parts.append(f"AUC {metrics['auc']:.3f}")
+    parts = [f"{metrics['slides']} slides"]
+    parts += [f"{words} {metrics[name]:.3f}" for name, words in _METRICS.items() if name in metrics]
     if "auc_interval_95" in metrics:
         lower, upper = metrics["auc_interval_95"]
         parts[-1] += f" (95 % interval {lower:.3f} to {upper:.3f})"

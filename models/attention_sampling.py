@@ -328,10 +328,9 @@ class AttentionSampling(nn.Module):
     def evidence(
         self, features: Float[Tensor, "images k features"]
     ) -> Float[Tensor, "images k classes"]:
-        """Return the logits that each tile alone would give, above their mean over the classes.
+        """Return the outputs that each tile alone would give.
 
         Without the head's bias, and whatever attention the tile got. Weighted and summed over the
-        tiles, plus the bias, they are the logits up to one number for all classes.
+        tiles, plus the bias, they are the outputs of the image.
         """
-        logits = features @ self.head.weight.T.to(features.dtype)
-        return logits - logits.mean(dim=-1, keepdim=True)
+        return features @ self.head.weight.T.to(features.dtype)

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.ranks import Ranks
 from saccade.pipeline.reading import TileReader
+from saccade.pipeline.tasks.task import Criterion, Task
 
 
 @dataclass
@@ -33,7 +33,8 @@ class Bench:
         model: the networks, on their device.
         optimizer: of the model's parameters.
         reader: of tiles.
-        class_weights: (classes,) weight of each class in the loss.
+        task: what the outputs mean.
+        criterion: the task's loss.
         ranks: the processes that train this model together; each has a bench like this one.
         failures: slides that could not be read, by name, the same in all processes; they are
             passed over from then on.
@@ -44,7 +45,8 @@ class Bench:
     model: AttentionSampling
     optimizer: torch.optim.Optimizer
     reader: TileReader
-    class_weights: Tensor
+    task: Task
+    criterion: Criterion
     ranks: Ranks = field(default_factory=Ranks)
     failures: dict[str, str] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)

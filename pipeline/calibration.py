@@ -85,8 +85,10 @@ def calibration_metrics(
 
 def calibration_of(metrics: dict[str, Any]) -> Calibration:
     """What `calibration_metrics` found, from the metrics of an epoch."""
-    if "temperature" not in metrics:
+    if not metrics:
         return UNCALIBRATED
+    if "temperature" not in metrics:
+        return _none("a temperature is defined for classes that exclude each other")
     return Calibration(metrics["temperature"], metrics["calibration"])
 
 

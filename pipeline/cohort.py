@@ -14,6 +14,7 @@ from saccade.pipeline.look import Subject
 from saccade.pipeline.ranks import Ranks
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.sheet import SheetRow
+from saccade.pipeline.tasks.truth import Target, Truth
 from saccade.pipeline.thumbnails import ensure_pyramid
 from saccade.tiling.errors import SlideError
 
@@ -22,10 +23,10 @@ _ALONE = Ranks()
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A slide with the index of its class."""
+    """A slide, and what is known of it as the task wants it."""
 
     subject: Subject
-    label: int
+    target: Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,21 @@ class Cohort:
     Attributes:
         train: slides to fit.
         val: slides to choose the best epoch by; may be empty.
+        truth: how they are labelled.
         hashes: content hash of each slide, by name.
         failures: what was wrong with each slide that was left out, by name.
     """
 
     train: list[Example]
     val: list[Example]
+    truth: Truth
     hashes: dict[str, str]
     failures: dict[str, str]
 
 
 def load_cohort(
     rows: Sequence[SheetRow],
-    classes: Sequence[str],
+    truth: Truth,
     pyramids: Path,
     config: RunConfig,
     *,
@@ -58,8 +61,8 @@ def load_cohort(
     """Open every labelled slide of the splits train and val, and look at it once.
 
     Args:
-        rows: of the sheet; other splits and slides without a label are passed over.
-        classes: names in the order of their indices.
+        rows: of the sheet; other splits and slides of which nothing is known are passed over.
+        truth: how they are labelled.
         pyramids: folder that holds `<slide>/pyramid.zarr`; what is missing is built there.
         config: scales of pyramid and view.
         stride: view pixels per place of attention.
@@ -67,25 +70,27 @@ def load_cohort(
         ranks: processes that load the same cohort; each builds its share of the pyramids first.
 
     Raises:
-        SheetError: if fewer than two classes, or no training slide, can be used.
+        SheetError: if a label is not what the task wants, or the slides that can be used do not
+            hold what training needs.
     """
-    wanted = [row for row in rows if row.label and row.split in ("train", "val")]
+    labelled = [(row, truth.target(row)) for row in rows if row.split in ("train", "val")]
+    wanted = [(row, target) for row, target in labelled if target is not None]
+    all_rows = [row for row, _ in wanted]
     load = partial(_load_all, pyramids=pyramids, config=config, stride=stride, progress=progress)
     known: dict[str, str] = {}
     if ranks.count > 1:  # each builds its share of the pyramids, before any of them opens all
-        _, failed = load(ranks.share(wanted))
+        _, failed = load(ranks.share(all_rows))
         known = ranks.merged(failed)
-    loaded, failed = load([row for row in wanted if row.slide not in known])
+    loaded, failed = load([row for row in all_rows if row.slide not in known])
     # What one process cannot open is left out by all: the others would wait for it.
     failures = ranks.merged(known | failed)
     examples: dict[str, list[Example]] = {"train": [], "val": []}
-    for row in wanted:
+    for row, target in wanted:
         if row.slide not in failures:
-            subject = loaded[row.slide][0]
-            examples[row.split].append(Example(subject, classes.index(row.label)))
+            examples[row.split].append(Example(loaded[row.slide][0], target))
     hashes = {slide: found for slide, (_, found) in loaded.items() if slide not in failures}
-    _check(examples["train"], classes, failures)
-    return Cohort(examples["train"], examples["val"], hashes, failures)
+    _check(truth, examples, failures)
+    return Cohort(examples["train"], examples["val"], truth, hashes, failures)
 
 
 def _load_all(
@@ -118,13 +123,10 @@ def _load(row: SheetRow, pyramids: Path, config: RunConfig, stride: int) -> tupl
         return Subject(row.slide, ref, glance, slide.mpp, lattice), slide.content_hash
 
 
-def _check(train: Sequence[Example], classes: Sequence[str], failures: Mapping[str, str]) -> None:
-    found = {example.label for example in train}
-    missing = [name for i, name in enumerate(classes) if i not in found]
-    if len(classes) < 2 or missing:
+def _check(
+    truth: Truth, examples: Mapping[str, Sequence[Example]], failures: Mapping[str, str]
+) -> None:
+    train, val = ([each.target for each in examples[split]] for split in ("train", "val"))
+    if lacking := truth.lacking(train, val):
         reasons = "".join(f"\n  {slide}: {reason}" for slide, reason in failures.items())
-        lacking = f"none of {', '.join(missing)}" if missing else f"only {len(classes)} class"
-        raise SheetError(
-            "training wants slides with split `train` of at least two classes; found "
-            f"{len(train)} usable slides, {lacking}.{reasons}"
-        )
+        raise SheetError(f"{lacking}{reasons}")

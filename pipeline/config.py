@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from saccade.pipeline.config_checks import require, require_not_negative, require_positive
+from saccade.pipeline.tasks.config import TaskConfig
 from saccade.tiling.lattice import Snap
 
 
@@ -237,6 +238,7 @@ class SplitsConfig:
 class RunConfig:
     """Everything that a training run can be told."""
 
+    task: TaskConfig = field(default_factory=TaskConfig)
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
     view: ViewConfig = field(default_factory=ViewConfig)
     tiles: TilesConfig = field(default_factory=TilesConfig)
@@ -244,3 +246,19 @@ class RunConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     splits: SplitsConfig = field(default_factory=SplitsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.task.kind != "survival":
+            return
+        batch, accumulate = self.training.batch, self.training.accumulate
+        require(
+            batch > 1,
+            "task.kind survival compares the slides of a batch with each other, so training.batch "
+            f"must be at least 2, better 16 or more; got {batch}.",
+        )
+        require(
+            accumulate == 1,
+            "task.kind survival compares all slides of a step with each other, and several batches "
+            f"are never there together: training.accumulate must be 1, got {accumulate}. "
+            f"Take training.batch {batch * accumulate}, with fewer tiles.per_slide if need be.",
+        )

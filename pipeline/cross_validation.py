@@ -81,7 +81,9 @@ def cross_validate(
     if only is not None and not 0 <= only < folds:
         known = f"folds 0 to {folds - 1}" if folds else "no folds: set splits.folds in the settings"
         raise ConfigError(f"there is no fold {only}; there are {known}.")
-    sheets = write_folds(rows, out, folds, seed=config.splits.seed, replace=replace)
+    sheets = write_folds(
+        rows, out, folds, seed=config.splits.seed, replace=replace, task=config.task
+    )
     pyramids, failures = pyramids or out, dict[str, str]()
     for fold in range(folds) if only is None else [only]:
         announce(fold)

@@ -14,12 +14,16 @@ import numpy as np
 from saccade.pipeline.errors import ResultsError
 from saccade.pipeline.export.reliability_picture import draw_reliability
 from saccade.pipeline.files import atomic_path, write_json
-from saccade.pipeline.metrics.classification import auc_interval, classification_metrics
+from saccade.pipeline.metrics.classification import auc_interval
 from saccade.pipeline.record import RECORD
 from saccade.pipeline.reliability import Bin, reliability
 from saccade.pipeline.sheet import SheetRow
+from saccade.pipeline.tasks.choose import task_of
+from saccade.pipeline.tasks.classes import Classes
+from saccade.pipeline.tasks.task import Task
+from saccade.pipeline.tasks.truth import Truth, truth_for
 
-_KEYS = ("label", "probabilities", "tiles_read", "share_of_level_0_read")
+_KEYS = ("tiles_read", "share_of_level_0_read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Evaluation:
 
 
 def evaluate(results: Path, rows: Sequence[SheetRow], out: Path) -> Evaluation:
-    """Write `summary.csv` (a row a slide), `metrics.json` and, with labels, `calibration.png`.
+    """Write `summary.csv`, a row a slide, `metrics.json` and, of classes, `calibration.png`.
 
     Args:
         results: folder that holds `<slide>/prediction.json` and its `record.json`; without the
@@ -46,6 +50,7 @@ def evaluate(results: Path, rows: Sequence[SheetRow], out: Path) -> Evaluation:
 
     Raises:
         ResultsError: if no slide has a prediction, one is damaged, or they are of different models.
+        SheetError: if a label is not what the models' task wants.
     """
     found = {row.slide: _read(results / row.slide) for row in rows}
     missing = [slide for slide, prediction in found.items() if prediction is None]
@@ -55,14 +60,15 @@ def evaluate(results: Path, rows: Sequence[SheetRow], out: Path) -> Evaluation:
             f"{results}: holds no prediction of the {len(rows)} slides of the sheet; wanted "
             f"{results}/<slide>/prediction.json, as `saccade predict` writes it."
         )
-    classes = _classes(predicted)
-    _write_table(out / "summary.csv", classes, rows, found)
-    metrics, table = _metrics(classes, predicted)
+    task = _task(predicted)
+    truth = truth_for(task.kind, task.names)
+    metrics, table = _metrics(task, truth, predicted)
+    _write_table(out / "summary.csv", truth, rows, found)
     (out / "calibration.png").unlink(missing_ok=True)
     if table:
         draw_reliability(out / "calibration.png", table)
-    bins = [asdict(each) for each in table]
-    write_json(out / "metrics.json", {**metrics, "reliability": bins, "missing": missing})
+    bins = {"reliability": [asdict(each) for each in table]} if isinstance(task, Classes) else {}
+    write_json(out / "metrics.json", {**metrics, **bins, "missing": missing})
     return Evaluation(metrics, missing)
 
 
@@ -72,7 +78,10 @@ def _read(folder: Path) -> dict[str, Any] | None:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         prediction = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
         model = record["inputs"]["model"]
-        return {**{key: prediction[key] for key in _KEYS}, "model": model}
+        task = task_of(prediction)
+        summary = task.summary(np.array(task.read(prediction)))
+        kept = {key: prediction[key] for key in _KEYS}
+        return {**kept, "summary": summary, "task": task, "model": model}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -82,7 +91,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def _classes(predicted: Sequence[tuple[SheetRow, Any]]) -> tuple[str, ...]:
+def _task(predicted: Sequence[tuple[SheetRow, Any]]) -> Task:
     row, first = predicted[0]
     for other, prediction in predicted:
         if prediction["model"] != first["model"]:
@@ -90,28 +99,29 @@ def _classes(predicted: Sequence[tuple[SheetRow, Any]]) -> tuple[str, ...]:
                 f"the predictions of {row.slide} and {other.slide} are of different models "
                 f"({first['model'][:15]}, {prediction['model'][:15]}). Predict all slides with one."
             )
-    return tuple(first["probabilities"])
+    task: Task = first["task"]
+    return task
 
 
-def _write_table(
-    path: Path, classes: Sequence[str], rows: Sequence[SheetRow], found: dict[str, Any]
-) -> None:
-    header = ["slide", "patient", "split", "label", "predicted", *(f"prob_{c}" for c in classes)]
-    header += ["tiles_read", "share_of_level_0_read", "status"]
+def _write_table(path: Path, truth: Truth, rows: Sequence[SheetRow], found: dict[str, Any]) -> None:
+    lines = [
+        {"slide": row.slide, "patient": row.patient, "split": row.split}
+        | {column: row.cell(column) for column in truth.columns}
+        | _cells(found[row.slide])
+        for row in rows
+    ]
+    header = max(lines, key=len)  # a slide without a prediction has fewer cells
     with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, header, restval="")
         table.writeheader()
-        for row in rows:
-            line = {"slide": row.slide, "patient": row.patient, "split": row.split}
-            table.writerow({**line, "label": row.label, **_cells(found[row.slide])})
+        table.writerows(lines)
 
 
 def _cells(prediction: dict[str, Any] | None) -> dict[str, Any]:
     if prediction is None:
         return {"status": "missing"}
     return {
-        "predicted": prediction["label"],
-        **{f"prob_{name}": f"{p:.6f}" for name, p in prediction["probabilities"].items()},
+        **prediction["task"].cells(prediction["summary"]),
         "tiles_read": prediction["tiles_read"],
         "share_of_level_0_read": f"{prediction['share_of_level_0_read']:.3g}",
         "status": "ok",
@@ -119,15 +129,17 @@ def _cells(prediction: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _metrics(
-    classes: Sequence[str], predicted: Sequence[tuple[SheetRow, Any]]
+    task: Task, truth: Truth, predicted: Sequence[tuple[SheetRow, Any]]
 ) -> tuple[dict[str, Any], list[Bin]]:
-    labelled = [(row.label, p) for row, p in predicted if row.label in classes]
+    known = [(truth.target(row), task.read(p["summary"])) for row, p in predicted]
+    labelled = [(target, read) for target, read in known if target is not None]
     if not labelled:
         return {"slides": 0}, []
-    labels = np.array([classes.index(label) for label, _ in labelled])
-    probabilities = np.array([[p["probabilities"][c] for c in classes] for _, p in labelled])
-    metrics: dict[str, Any] = {"slides": len(labelled)}
-    metrics |= classification_metrics(probabilities, labels)
-    if len(classes) == 2 and len(set(labels)) == 2:
-        metrics["auc_interval_95"] = auc_interval(probabilities[:, 1], labels)
-    return metrics, reliability(probabilities, labels)
+    targets, read = (np.array(each, np.float64) for each in zip(*labelled, strict=True))
+    metrics: dict[str, Any] = {"slides": len(labelled)} | task.metrics(read, targets)
+    if not isinstance(task, Classes):
+        return metrics, []
+    labels = targets[:, 0].astype(int)
+    if len(task.names) == 2 and len(set(labels)) == 2:
+        metrics["auc_interval_95"] = auc_interval(read[:, 1], labels)
+    return metrics, reliability(read, labels)

@@ -10,18 +10,14 @@ from itertools import islice
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from saccade.pipeline.augment import Change, unchanged
 from saccade.pipeline.bench import Bench
-from saccade.pipeline.calibration import calibration_metrics
 from saccade.pipeline.cohort import Example
 from saccade.pipeline.config import TrainingConfig
 from saccade.pipeline.errors import SheetError
 from saccade.pipeline.look import Look, Proposal, Subject, judge, propose
-from saccade.pipeline.metrics.classification import classification_metrics
 from saccade.pipeline.reading import TileRequest
-from saccade.pipeline.readout import read_out
 from saccade.pipeline.seeds import generator_for, seed_for
 from saccade.pipeline.step import Seen, Step, join
 from saccade.pipeline.tally import Tally
@@ -77,8 +73,8 @@ def train_epoch(
         keep: called between two stretches, when `tally` says how far the epoch is.
 
     Returns:
-        Mean loss, accuracy, slides and tiles read, mean norm of the gradient, and the last
-        learning rate.
+        Mean loss, the metric that the task follows where it exists, slides and tiles read, mean
+        norm of the gradient, and the last learning rate.
 
     Raises:
         DivergedError: if the loss or its gradient is not finite.
@@ -101,7 +97,7 @@ def train_epoch(
             f"epoch {epoch + 1}: no training slide could be read."
             + "".join(f"\n  {slide}: {reason}" for slide, reason in bench.failures.items())
         )
-    return tally.metrics()
+    return tally.metrics(bench.task)
 
 
 def _make_stretch(
@@ -132,13 +128,13 @@ def validate(bench: Bench, examples: Sequence[Example]) -> dict[str, Any]:
     bench.model.eval()
     batches = _split(examples, bench.config.training.batch * bench.ranks.count)
     with closing(_seen(bench, batches, "validate", 0)) as seen:
-        parts = [part for part in seen if len(part.labels)]
+        parts = [part for part in seen if len(part.targets)]
     if not parts:
         return {}
-    outputs = torch.cat([part.logits for part in parts])
-    known = torch.cat([part.labels for part in parts]).cpu().numpy()
-    metrics = classification_metrics(read_out(outputs).cpu().numpy(), known)
-    return metrics | calibration_metrics(outputs.double().cpu().numpy(), known)
+    task, outputs = bench.task, torch.cat([part.outputs for part in parts])
+    known = torch.cat([part.targets for part in parts]).cpu().numpy()
+    metrics = task.metrics(task.activate(outputs).cpu().numpy(), known)
+    return metrics | task.calibration(outputs.double().cpu().numpy(), known)
 
 
 def _seed_dropout(bench: Bench, epoch: int, step: int) -> None:
@@ -188,14 +184,6 @@ def entropy_strength(settings: TrainingConfig, epoch: float) -> float:
     first = settings.entropy if settings.entropy_first is None else settings.entropy_first
     early = max(0.0, 1 - epoch / settings.entropy_epochs)
     return settings.entropy * (1 - early) + first * early
-
-
-def class_weights(labels: Sequence[int], classes: int, mode: str) -> Tensor:
-    """(classes,) weights of mean 1 over the slides: each class counts equally if `balanced`."""
-    if mode == "none":
-        return torch.ones(classes)
-    counts = torch.bincount(torch.tensor(labels), minlength=classes).clamp(min=1)
-    return len(labels) / (classes * counts)
 
 
 def _in_order(bench: Bench, examples: Sequence[Example], epoch: int) -> list[Example]:

@@ -22,6 +22,7 @@ from saccade.pipeline.encoding import encode_tiles
 from saccade.pipeline.look import Subject, at_places, draw, place_cells, places_offered
 from saccade.pipeline.reading import TileReader, TileRequest
 from saccade.pipeline.seeds import generator_for
+from saccade.pipeline.tasks.task import Task
 from saccade.pipeline.uncertainty import MISS, Outcome, looks, spent_at
 from saccade.tiling.places import Places, together
 
@@ -67,6 +68,7 @@ class Gazer:
         reader: of tiles.
         config: how many tiles, and how large.
         temperature: that outputs are divided by.
+        task: what they mean.
     """
 
     model: AttentionSampling
@@ -75,6 +77,7 @@ class Gazer:
     reader: TileReader
     config: TilesConfig
     temperature: float
+    task: Task
 
     @property
     def offered(self) -> int:
@@ -155,7 +158,7 @@ class Gazer:
             pooled = estimates_by_draw(features[rows][None].double(), log_probs[:, rows].double())
             estimates.append(self._head(pooled[0]))
         mean = torch.stack(outputs).mean(dim=0)
-        outcome = Outcome(mean / self.temperature, torch.cat(estimates) / self.temperature)
+        outcome = self._outcome(mean, torch.cat(estimates))
         return Gaze(places, tiles, features, weight, outcome, len(numbers))
 
     def _exact(
@@ -164,9 +167,11 @@ class Gazer:
         """Tiles weighed by their attention; all of the slide's, or all that are wanted."""
         weight = at_places(self.log_attention, places)[0].double().softmax(dim=0)
         outputs = self._head(weight @ features.double())
-        return Gaze(
-            places, tiles, features, weight, Outcome(outputs / self.temperature, None), draws
-        )
+        return Gaze(places, tiles, features, weight, self._outcome(outputs, None), draws)
+
+    def _outcome(self, outputs: Tensor, estimates: Tensor | None) -> Outcome:
+        spread = None if estimates is None else estimates / self.temperature
+        return Outcome(outputs / self.temperature, spread, self.task)
 
     def _head(self, pooled: Tensor) -> Tensor:
         head = self.model.head

@@ -1,7 +1,7 @@
 """One file that holds everything needed to predict: weights, and what they are weights of.
 
 The file is safetensors: a JSON header and plain numbers, so that loading executes nothing. The
-header's metadata carries the networks' names, the classes, and the scales of view and tiles.
+header's metadata carries the networks' names, the task, and the scales of view and tiles.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from saccade.models.build import build_model
 from saccade.pipeline.calibration import UNCALIBRATED, Calibration
 from saccade.pipeline.config import ModelConfig, RunConfig, TilesConfig, ViewConfig
 from saccade.pipeline.errors import ConfigError, ModelFileError
+from saccade.pipeline.tasks.choose import described, task_of
+from saccade.pipeline.tasks.task import Task
 from saccade.pipeline.weights_file import load_network, read_header, read_weights, write_weights
 
 _FORMAT = "saccade-attention-sampling"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2  # 1 had classes and no other task; it is still read
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class ModelCard:
     """What a model is, apart from its weights.
 
     Attributes:
-        classes: names, in the order of the logits.
+        task: what the outputs mean.
         view: scale of the glance.
         tiles: number, size and scale of the tiles.
         model: the networks.
@@ -46,7 +48,7 @@ class ModelCard:
         calibration: where the temperature comes from, in words.
     """
 
-    classes: tuple[str, ...]
+    task: Task
     view: ViewConfig
     tiles: TilesConfig
     model: ModelConfig
@@ -64,7 +66,7 @@ class ModelCard:
     def of(
         cls,
         config: RunConfig,
-        classes: tuple[str, ...],
+        task: Task,
         training: Mapping[str, Any] | None = None,
         calibration: Calibration = UNCALIBRATED,
     ) -> ModelCard:
@@ -72,7 +74,7 @@ class ModelCard:
         # Where the encoder's first weights came from no longer matters: the file holds its own.
         model = dataclasses.replace(config.model, pretrained=False, weights=None)
         return cls(
-            classes=classes,
+            task=task,
             view=config.view,
             tiles=config.tiles,
             model=model,
@@ -88,7 +90,7 @@ class ModelCard:
             attention=self.model.attention,
             density_gain=self.model.density_gain,
             encoder=self.model.encoder,
-            classes=len(self.classes),
+            classes=len(self.task.names),
             smooth=self.model.smooth,
             unit_features=self.model.unit_features,
         )
@@ -97,6 +99,7 @@ class ModelCard:
 def save_model(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
     """Write the model file, `weights` being a state_dict; it appears whole or not at all."""
     header = {"format": _FORMAT, "version": _FORMAT_VERSION, **dataclasses.asdict(card)}
+    header["task"] = described(card.task)
     write_weights(path, weights, header)
 
 
@@ -161,7 +164,7 @@ def load_encoder_weights(path: Path) -> dict[str, Tensor]:
 def _card(name: str, header: dict[str, Any]) -> ModelCard:
     try:
         return ModelCard(
-            classes=tuple(header["classes"]),
+            task=task_of(header),
             view=ViewConfig(**header["view"]),
             tiles=TilesConfig(**header["tiles"]),
             model=ModelConfig(**header["model"]),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from saccade.pipeline.config import PyramidConfig
+from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.files import write_json
 from saccade.pipeline.glance import glance_at
 from saccade.pipeline.lock import exclusive
@@ -54,6 +55,7 @@ def predict_slide(
         SlideError: if the slide cannot be read, has no mpp or no tissue.
         ModelFileError: if the model cannot be read.
         ResultsError: if another process is writing to `out`.
+        ConfigError: if the options ask for what the model cannot say.
     """
     watch = Stopwatch()
     with slide_ref.open() as slide, exclusive(out):
@@ -69,6 +71,7 @@ def predict_slide(
         if record.matches(out / RECORD) and is_complete(out) and not options.force:
             return False
         model, card = load_model(model_path, options.device)
+        _check_options(options, card)
         pyramid = ensure_pyramid(
             slide,
             pyramid_path or out / "pyramid.zarr",
@@ -99,6 +102,15 @@ def predict_slide(
         return True
 
 
+def _check_options(options: PredictOptions, card: ModelCard) -> None:
+    if options.until_sure is not None and not card.task.alternatives:
+        raise ConfigError(
+            "until-sure reads until it is sure of a class, and the model's task is "
+            f"{card.task.kind}, which names none. Leave it out: the interval says how far chance "
+            "may have moved the outcome, and --tiles or --repeats make it narrower."
+        )
+
+
 def _of_the_scale(slide: Slide, card: ModelCard) -> list[str]:
     """Reasons to trust the prediction less: tiles that are not what the model learned from."""
     coarser = max(slide.mpp) / card.tiles.mpp
@@ -121,6 +133,7 @@ def _of_the_draw(prediction: Prediction) -> list[str]:
     if prediction.sure or prediction.ended == "all read":
         return []
     return [
-        "Other tiles, drawn from the same attention, could have named another class: draw more "
+        "Other tiles, drawn from the same attention, could have named "
+        f"{prediction.task.alternatives}: draw more "
         "with --tiles or --repeats, or read until it is sure with --until-sure 0."
     ]

@@ -14,7 +14,7 @@ from saccade.pipeline.look import Subject, attend
 from saccade.pipeline.model_file import ModelCard
 from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.reading import TileReader
-from saccade.pipeline.readout import read_out
+from saccade.pipeline.tasks.task import Task
 from saccade.tiling.grid import CellGrid
 from saccade.tiling.places import Places
 
@@ -24,13 +24,13 @@ class Prediction:
     """What a slide was judged to be, and why.
 
     Attributes:
-        classes: names.
-        probabilities: (classes,).
-        intervals: (classes, 2), from and to: where the probabilities by all tiles of the slide are
-            in 95 of 100 draws. None where the most attended tiles were read.
+        task: what the model's outputs mean.
+        read: (outputs,), what people read: probabilities, a value, a log risk.
+        intervals: (outputs, 2), from and to: where `read` by all tiles of the slide is in 95 of
+            100 draws. None where the most attended tiles were read.
         draws: how many; 0 where the most attended tiles were read.
         ended: why no more tiles were read; None if their number was fixed beforehand.
-        sure: whether another draw would hardly name another class.
+        sure: whether another draw would hardly name another class, or other labels.
         attention: (grid rows, grid cols), sums to 1; 0 where there is no tissue.
         valid: (grid rows, grid cols), where there is tissue.
         grid: where the cells of attention lie on level 0.
@@ -38,12 +38,11 @@ class Prediction:
         tiles: uint8 (k, side, side, 3).
         features: (k, features) of the tiles.
         weight: (k,) of each tile in the slide's feature, mean over the draws; sums to 1.
-        evidence: (k, classes): the logits that the tile alone would give, above their mean over
-            the classes. What a tile says, whatever attention it got.
+        evidence: (k, outputs): what a tile says, whatever attention it got, as the task has it.
     """
 
-    classes: tuple[str, ...]
-    probabilities: NDArray[np.float64]
+    task: Task
+    read: NDArray[np.float64]
     intervals: NDArray[np.float64] | None
     draws: int
     ended: Ended | None
@@ -58,9 +57,9 @@ class Prediction:
     evidence: NDArray[np.float64]
 
     @property
-    def predicted(self) -> int:
-        """Index of the most probable class."""
-        return int(self.probabilities.argmax())
+    def leading(self) -> int:
+        """The output whose evidence ranks the tiles: the most probable class."""
+        return self.task.leading(self.read)
 
     @property
     def mode(self) -> str:
@@ -71,8 +70,8 @@ class Prediction:
 
     @property
     def strongest_first(self) -> NDArray[np.intp]:
-        """The tiles in the order of their evidence for the predicted class, most first."""
-        return np.argsort(-self.evidence[:, self.predicted], kind="stable")
+        """The tiles in the order of their evidence for the leading output, most first."""
+        return np.argsort(-self.evidence[:, self.leading], kind="stable")
 
 
 @torch.inference_mode()
@@ -90,8 +89,8 @@ def predict_subject(
         SlideError: if its tiles cannot be read.
     """
     (log_attention,) = attend(model, [subject], next(model.parameters()).device)
-    gazer = Gazer(model, subject, log_attention, reader, card.tiles, card.temperature)
-    return _prediction(gazer, card.classes, _look(gazer, options))
+    gazer = Gazer(model, subject, log_attention, reader, card.tiles, card.temperature, card.task)
+    return _prediction(gazer, _look(gazer, options))
 
 
 def _look(gazer: Gazer, options: PredictOptions) -> Gaze:
@@ -104,12 +103,12 @@ def _look(gazer: Gazer, options: PredictOptions) -> Gaze:
     return gazer.drawn(options.seed, options.repeats)
 
 
-def _prediction(gazer: Gazer, classes: tuple[str, ...], seen: Gaze) -> Prediction:
-    evidence = gazer.model.evidence(seen.features[None].double())[0]
+def _prediction(gazer: Gazer, seen: Gaze) -> Prediction:
+    evidence = gazer.task.evidence(gazer.model.evidence(seen.features[None].double())[0])
     by_chance = seen.draws > 0 or len(seen.places) == gazer.offered
     return Prediction(
-        classes=classes,
-        probabilities=read_out(seen.outcome.outputs).cpu().numpy(),
+        task=gazer.task,
+        read=gazer.task.activate(seen.outcome.outputs).cpu().numpy(),
         intervals=seen.outcome.intervals(seen.miss) if by_chance else None,
         draws=seen.draws,
         ended=seen.ended,

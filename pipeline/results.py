@@ -1,6 +1,6 @@
 """The files that a prediction leaves in a slide's folder.
 
-prediction.json    label, probabilities, tiles and pixels read
+prediction.json    what was predicted, tiles and pixels read
 attention.ome.tif  heatmap with physical pixel size
 attention.geojson  the tiles that were read, as QuPath tile objects
 tiles.csv          every tile that was read: place, probability, weight, evidence
@@ -27,6 +27,7 @@ from saccade.pipeline.files import write_json
 from saccade.pipeline.model_file import ModelCard
 from saccade.pipeline.prediction import Prediction
 from saccade.pipeline.record import RECORD
+from saccade.pipeline.tasks.choose import described
 from saccade.pipeline.thumbnails import read_thumbnail
 from saccade.tiling import Slide
 from saccade.tiling.pyramid_view import Pyramid
@@ -45,7 +46,7 @@ ATTENTION = (
     "over the slide, 0 outside the tissue. Research use only."
 )
 INTERVALS = (
-    "The chance of the draw alone: where all tiles of the slide would put the probability. Nothing "
+    "The chance of the draw alone: where all tiles of the slide would put the outcome. Nothing "
     "of what the model may have wrong."
 )
 STRONGEST = 6  # tiles shown beside the overview
@@ -110,9 +111,10 @@ def write_results(
 
 
 def tile_columns(prediction: Prediction) -> dict[str, NDArray[Any]]:
-    """What is known of each tile, by name: its weight, its evidence for each class, its rank."""
+    """What is known of each tile, by name: its weight, its evidence for each output, its rank."""
     evidence = {
-        f"evidence_{name}": prediction.evidence[:, i] for i, name in enumerate(prediction.classes)
+        f"evidence_{name}": prediction.evidence[:, i]
+        for i, name in enumerate(prediction.task.names)
     }
     rank = np.empty(len(prediction.weight), np.int64)
     rank[prediction.strongest_first] = np.arange(1, len(rank) + 1)
@@ -127,11 +129,8 @@ def _summary(name: str, slide: Slide, prediction: Prediction) -> dict[str, Any]:
         "slide": name,
         "content_hash": slide.content_hash,
         "bounds_l0": slide.info.bounds_l0,
-        "label": prediction.classes[prediction.predicted],
-        "probabilities": {
-            each: float(p)
-            for each, p in zip(prediction.classes, prediction.probabilities, strict=True)
-        },
+        "task": described(prediction.task),
+        **prediction.task.summary(prediction.read),
         "tiles_read": len(prediction.places),
         # Overlaps count twice: this is what was read, not what was covered.
         "share_of_level_0_read": len(prediction.places) * side[0] * side[1] / (width * height),
@@ -150,7 +149,7 @@ def _certainty(prediction: Prediction, card: ModelCard) -> dict[str, Any]:
         if intervals is None
         else {
             each: [float(n) for n in ends]
-            for each, ends in zip(prediction.classes, intervals, strict=True)
+            for each, ends in zip(prediction.task.names, intervals, strict=True)
         },
         "intervals_cover": INTERVALS,
         "mode": prediction.mode,
@@ -181,17 +180,16 @@ def _overview(name: str, slide: Slide, pyramid: Pyramid, prediction: Prediction)
         subtitle=_subtitle(prediction),
         tiles=prediction.tiles[strongest],
         tile_notes=tuple(
-            f"evidence {prediction.evidence[i, prediction.predicted]:+.2f}" for i in strongest
+            prediction.task.note(prediction.evidence[i, prediction.leading]) for i in strongest
         ),
     )
 
 
 def _subtitle(prediction: Prediction) -> str:
-    """Probabilities, with their intervals where there are any."""
-    named = zip(prediction.classes, prediction.probabilities, strict=True)
-    chances = [f"{each} {p:.1%}" for each, p in named]
+    """What people read, with intervals where there are any."""
+    words = prediction.task.words(prediction.read)
     if prediction.intervals is None:
-        return "   ".join(chances)
-    ends = [f" ({low:.0%} to {high:.0%})" for low, high in prediction.intervals]
-    said = [chance + end for chance, end in zip(chances, ends, strict=True)]
+        return "   ".join(words)
+    ends = [f" ({prediction.task.ends(low, high)})" for low, high in prediction.intervals]
+    said = [word + end for word, end in zip(words, ends, strict=True)]
     return "   ".join([*said, "in brackets: by the chance of the draw alone"])

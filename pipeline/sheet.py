@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from saccade.pipeline.errors import SheetError
@@ -31,6 +31,7 @@ class SheetRow:
         patient: slides of one patient stay in one split; the slide's own name where unknown.
         split: train, val, test, or empty.
         mpp: micrometres per pixel of level 0, where the file does not record them.
+        targets: what further columns say, as text; see `saccade.pipeline.tasks.truth`.
     """
 
     slide: str
@@ -39,10 +40,20 @@ class SheetRow:
     patient: str = ""
     split: str = ""
     mpp: float | None = None
+    targets: Mapping[str, str] = field(default_factory=dict)
+
+    def cell(self, column: str) -> str:
+        """What a column says of the slide, as text; empty where it says nothing."""
+        return self.label if column == "label" else self.targets.get(column, "")
 
 
-def read_sheet(path: Path) -> list[SheetRow]:
+def read_sheet(path: Path, targets: Sequence[str] | None = ()) -> list[SheetRow]:
     """Read slides.csv.
+
+    Args:
+        path: of the sheet.
+        targets: further columns, which have to be there. None for whatever columns there are: who
+            looks for a column that is not known yet cannot tell it from a mistake.
 
     Raises:
         SheetError: for a sheet that is missing, empty, has an unknown or no needed column, a
@@ -52,9 +63,11 @@ def read_sheet(path: Path) -> list[SheetRow]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            _check_columns(path.name, reader.fieldnames or [])
+            found = reader.fieldnames or []
+            further = [c for c in found if c not in COLUMNS] if targets is None else targets
+            _check_columns(path.name, found, further)
             rows = [
-                _row(path, number, values)
+                _row(path, number, values, further)
                 for number, values in enumerate(reader, start=2)
                 if any(values.values())
             ]
@@ -87,15 +100,19 @@ def of_split(rows: Sequence[SheetRow], split: str | None) -> list[SheetRow]:
     return chosen
 
 
-def _check_columns(name: str, found: Sequence[str]) -> None:
-    missing = [column for column in REQUIRED if column not in found]
-    unknown = [column for column in found if column not in COLUMNS]
+def _check_columns(name: str, found: Sequence[str], targets: Sequence[str]) -> None:
+    known = [*COLUMNS, *(column for column in targets if column not in COLUMNS)]
+    missing = [column for column in (*REQUIRED, *targets) if column not in found]
+    unknown = [column for column in found if column not in known]
     if missing or unknown:
         complaint = f"no column {missing[0]}" if missing else f"unknown column {unknown[0]}"
-        raise SheetError(f"{name}: {complaint}; known columns: {', '.join(COLUMNS)}.")
+        raise SheetError(
+            f"{name}: {complaint}; known columns: {', '.join(known)}. What slides are judged by, "
+            "`task` of the settings says."
+        )
 
 
-def _row(sheet: Path, number: int, values: dict[str, str]) -> SheetRow:
+def _row(sheet: Path, number: int, values: dict[str, str], targets: Sequence[str]) -> SheetRow:
     where = f"{sheet.name}, line {number}"
     text = {key: (values.get(key) or "").strip() for key in COLUMNS}
     if None in values:
@@ -121,6 +138,7 @@ def _row(sheet: Path, number: int, values: dict[str, str]) -> SheetRow:
         patient=text["patient"] or text["slide"],
         split=text["split"],
         mpp=_mpp(where, text["mpp"]),
+        targets={column: (values.get(column) or "").strip() for column in targets},
     )
 
 

@@ -9,32 +9,35 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections import defaultdict
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from saccade.pipeline.errors import ResultsError, SheetError
 from saccade.pipeline.files import atomic_path
 from saccade.pipeline.seeds import seed_for
 from saccade.pipeline.sheet import COLUMNS, SheetRow
+from saccade.pipeline.tasks.config import TaskConfig
+from saccade.pipeline.tasks.truth import Truth, truth_of
 
 SHEET = "slides.csv"
 OVERVIEW = "folds.csv"
 
-_BINS = 5  # of labels that are numbers
-_NAMES = 10  # so many different numbers may be names of classes; more are measurements
+_CLASSES = TaskConfig()
 
 
-def deal(rows: Sequence[SheetRow], folds: int, *, seed: int = 0) -> dict[str, int]:
+def deal(
+    rows: Sequence[SheetRow], folds: int, *, seed: int = 0, task: TaskConfig = _CLASSES
+) -> dict[str, int]:
     """Say which fold holds out each slide.
 
     All slides of a patient are in one part, and each class is spread over the parts as evenly as
-    the patients allow (scikit-learn's StratifiedGroupKFold). The same slides, folds and seed give
-    the same parts in whatever order the rows are.
+    the patients allow (scikit-learn's StratifiedGroupKFold): of labels the rarest of each slide, of
+    numbers the fifths of the first, of survival whether there was an event. The same slides, folds
+    and seed give the same parts in whatever order the rows are.
 
     Args:
         rows: of the sheet. Slides without a label are in no part; neither are those of patients
@@ -42,44 +45,28 @@ def deal(rows: Sequence[SheetRow], folds: int, *, seed: int = 0) -> dict[str, in
             count.
         folds: number of parts.
         seed: of the deal.
+        task: what slides are labelled for.
 
     Returns:
         The number of the part, from 0, by slide.
 
     Raises:
-        SheetError: if a class has fewer patients than there are folds.
+        SheetError: if a class, or events or censored slides, have fewer patients than there are
+            folds; or if a label is not what the task wants.
     """
-    dealt = _dealt(rows)
-    classes = strata([row.label for row in dealt])
-    _check_patients(dealt, classes, folds)
+    truth = truth_of(task, rows)
+    dealt, strata = _dealt(rows, truth)
+    _check_patients(dealt, strata, folds, strict=truth.strict)
     kfold = StratifiedGroupKFold(folds, shuffle=True, random_state=seed_for("folds", seed) % 2**32)
     patients = [row.patient for row in dealt]
+    if max(Counter(strata).values()) < folds:
+        strata = [""] * len(dealt)  # so few slides that nothing can be spread but they themselves
     part: dict[str, int] = {}
-    for number, (_, held_out) in enumerate(kfold.split(patients, classes, patients)):
-        part |= {dealt[i].slide: number for i in held_out}
+    with warnings.catch_warnings():  # a stratum smaller than the folds is no mistake here
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        for number, (_, held_out) in enumerate(kfold.split(patients, strata, patients)):
+            part |= {dealt[i].slide: number for i in held_out}
     return part
-
-
-def strata(labels: Sequence[str]) -> NDArray[np.int64]:
-    """What is to be spread evenly, as a number for each slide: its class.
-
-    Labels of more than 10 different numbers are measurements: those are cut into five bins of as
-    many slides.
-
-    >>> strata(["b", "a", "b"])
-    array([1, 0, 1])
-    >>> strata([str(n / 2) for n in range(15)])
-    array([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4])
-    """
-    names, codes = np.unique(np.array(labels, dtype=str), return_inverse=True)
-    if len(names) > _NAMES:
-        try:
-            numbers = np.array(labels, dtype=np.float64)
-        except ValueError:
-            return codes.astype(np.int64)
-        edges = np.quantile(numbers, np.arange(1, _BINS) / _BINS)
-        return np.searchsorted(edges, numbers, side="right").astype(np.int64)
-    return codes.astype(np.int64)
 
 
 def rows_of_fold(
@@ -96,7 +83,13 @@ def rows_of_fold(
 
 
 def write_folds(
-    rows: Sequence[SheetRow], out: Path, folds: int, *, seed: int = 0, replace: bool = False
+    rows: Sequence[SheetRow],
+    out: Path,
+    folds: int,
+    *,
+    seed: int = 0,
+    replace: bool = False,
+    task: TaskConfig = _CLASSES,
 ) -> list[list[SheetRow]]:
     """Deal, and write `folds.csv` and `fold_<i>/slides.csv`.
 
@@ -106,17 +99,17 @@ def write_folds(
         The rows of each fold.
 
     Raises:
-        SheetError: if a class has fewer patients than there are folds.
+        SheetError: as `deal`.
         ResultsError: if other folds lie in `out`, which are not to be replaced.
     """
-    part = deal(rows, folds, seed=seed)
-    overview = _overview(rows, part)
+    part = deal(rows, folds, seed=seed, task=task)
+    overview = _overview(rows, part, truth_of(task, rows).columns)
     if not replace:
         _refuse_other(out / OVERVIEW, overview)
     _write(out / OVERVIEW, overview)
     sheets = [rows_of_fold(rows, part, fold, folds) for fold in range(folds)]
     for fold, sheet in enumerate(sheets):
-        _write(folder_of(out, fold) / SHEET, _sheet(sheet))
+        _write(folder_of(out, fold) / SHEET, _sheet(sheet, task.targets))
     return sheets
 
 
@@ -125,16 +118,23 @@ def folder_of(out: Path, fold: int) -> Path:
     return out / f"fold_{fold}"
 
 
-def _overview(rows: Sequence[SheetRow], part: Mapping[str, int]) -> str:
+def _overview(rows: Sequence[SheetRow], part: Mapping[str, int], columns: Sequence[str]) -> str:
     """Which fold holds out each slide; none for those that no fold has."""
-    cells = [[row.slide, row.patient, row.label, part.get(row.slide, "")] for row in rows]
-    return _csv(["slide", "patient", "label", "fold"], sorted(cells))
+    cells = [
+        [row.slide, row.patient, *map(row.cell, columns), part.get(row.slide, "")]
+        for row in sorted(rows, key=lambda row: row.slide)
+    ]
+    return _csv(["slide", "patient", *columns, "fold"], cells)
 
 
-def _sheet(rows: Sequence[SheetRow]) -> str:
+def _sheet(rows: Sequence[SheetRow], targets: Sequence[str]) -> str:
     """What `read_sheet` reads."""
-    cells = [[getattr(row, column) for column in COLUMNS] for row in rows]
-    return _csv(COLUMNS, [["" if cell is None else cell for cell in line] for line in cells])
+    further = [column for column in targets if column not in COLUMNS]
+    cells = [
+        [*(getattr(row, column) for column in COLUMNS), *map(row.cell, further)] for row in rows
+    ]
+    lines = [["" if cell is None else cell for cell in line] for line in cells]
+    return _csv([*COLUMNS, *further], lines)
 
 
 def _csv(header: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
@@ -156,25 +156,29 @@ def _refuse_other(path: Path, text: str) -> None:
         )
 
 
-def _dealt(rows: Sequence[SheetRow]) -> list[SheetRow]:
+def _dealt(rows: Sequence[SheetRow], truth: Truth) -> tuple[list[SheetRow], list[str]]:
+    """The slides that are dealt, with what is to be spread evenly of them."""
     tested = {row.patient for row in rows if row.split == "test"}
-    return [row for row in rows if row.label and row.patient not in tested]
+    known = [(row, truth.target(row)) for row in rows if row.patient not in tested]
+    dealt = [(row, target) for row, target in known if target is not None]
+    return [row for row, _ in dealt], truth.strata([target for _, target in dealt])
 
 
-def _check_patients(rows: Sequence[SheetRow], classes: NDArray[np.int64], folds: int) -> None:
-    patients: dict[int, set[str]] = defaultdict(set)
-    example: dict[int, str] = {}
-    for row, code in zip(rows, classes.tolist(), strict=True):
-        patients[code].add(row.patient)
-        example[code] = row.label
-    for code in sorted(patients):
-        if len(patients[code]) < folds:
-            raise SheetError(
-                f"{folds} folds want slides of at least {folds} patients of each class; label "
-                f"{example[code]!r} has {len(patients[code])} outside split `test`. Choose fewer "
-                "folds, or leave slides of this label out."
-            )
-    if not patients:
+def _check_patients(
+    rows: Sequence[SheetRow], strata: Sequence[str], folds: int, *, strict: bool
+) -> None:
+    if not rows:
         raise SheetError(
             f"{folds} folds want slides with a label that are not of split `test`; there are none."
         )
+    patients: dict[str, set[str]] = defaultdict(set)
+    for row, stratum in zip(rows, strata, strict=True):
+        patients[stratum if strict else ""].add(row.patient)
+    for stratum in sorted(patients):
+        if len(patients[stratum]) < folds:
+            of = f" of each class; label {stratum!r} has" if strict else "; there are"
+            raise SheetError(
+                f"{folds} folds want slides of at least {folds} patients{of} "
+                f"{len(patients[stratum])} outside split `test`. Choose fewer folds"
+                + (", or leave slides of this label out." if strict else ".")
+            )

@@ -1,9 +1,12 @@
 """A step of the optimizer, made of small batches, by one process or by several.
 
-Losses are means over slides, each with a weight of its own. Every small batch is looked at by all
-processes, a share each; their outputs are joined, every process computes the loss of them all, and
-gradients flow to its own. The weight of the whole step is known before it begins, so the gradients
-of its batches add up to that of one large batch.
+The loss is the task's: a sum over slides, and a weight that it is divided by. Every small batch is
+looked at by all processes, a share each; their outputs are joined, every process computes the loss
+of them all, and gradients flow to its own. The weight of the whole step is known before it begins,
+so the gradients of its batches add up to that of one large batch.
+
+Survival is no sum over slides, since it compares them. Its steps have one batch, of all processes;
+settings that ask for more are refused.
 """
 
 from __future__ import annotations
@@ -28,14 +31,14 @@ class Seen:
     """What all processes together saw of a small batch; slides that could not be read are left out.
 
     Attributes:
-        logits: (slides, classes).
-        labels: (slides,) index of the class.
+        outputs: (slides, outputs) of the model.
+        targets: (slides, numbers), float64.
         penalties: (slides,) regulariser on the attention, of strength one; zero where it is off.
         tiles: number of tiles that were read.
     """
 
-    logits: Tensor
-    labels: Tensor
+    outputs: Tensor
+    targets: Tensor
     penalties: Tensor
     tiles: int
 
@@ -59,11 +62,11 @@ def join(
         news = {n: str(k) for n, k in zip(names, looks, strict=True) if isinstance(k, SlideError)}
         bench.failures.update(bench.ranks.merged(news))
     rows = rows[read]
-    return Seen(rows[:, 2:], labels_of(bench, examples)[read], rows[:, 1], int(rows[:, 0].sum()))
+    return Seen(rows[:, 2:], _targets_of(bench, examples)[read], rows[:, 1], int(rows[:, 0].sum()))
 
 
 def _row(bench: Bench, look: Look | SlideError | None) -> Tensor:
-    """Tiles, penalty, logits; zeros where there are none."""
+    """Tiles, penalty, outputs; zeros where there are none."""
     if not isinstance(look, Look):
         return _no_rows(bench, 1)[0]
     logits = look.reading.logits[0]
@@ -74,13 +77,13 @@ def _row(bench: Bench, look: Look | SlideError | None) -> Tensor:
 
 
 def _no_rows(bench: Bench, rows: int = 0) -> Tensor:
-    return bench.class_weights.new_zeros(rows, 2 + len(bench.class_weights))
+    return next(bench.model.parameters()).new_zeros(rows, 2 + len(bench.task.names))
 
 
-def labels_of(bench: Bench, examples: Sequence[Example]) -> Tensor:
-    """(slides,) index of the class of each slide, on the device."""
-    labels = [example.label for example in examples]
-    return torch.tensor(labels, dtype=torch.int64, device=bench.class_weights.device)
+def _targets_of(bench: Bench, examples: Sequence[Example]) -> Tensor:
+    """(slides, numbers) what is known of each slide, on the device; of one slide or more."""
+    device = next(bench.model.parameters()).device
+    return torch.tensor([e.target for e in examples], dtype=torch.float64, device=device)
 
 
 @dataclass
@@ -109,16 +112,19 @@ class Step:
     def add(self, seen: Seen) -> None:
         """Add a small batch to the gradient."""
         known = [e for e in self.examples if e.subject.name not in self.bench.failures]
-        weight = self._weight_of(labels_of(self.bench, known))
-        if self.weight not in (0.0, weight):
-            self._rescale(self.weight / weight if weight else 0.0)
-        self.weight = weight
-        if not len(seen.labels):
+        if not known:
             return
-        self.seen += len(seen.labels)
-        part = self._weight_of(seen.labels) / weight
+        criterion = self.bench.criterion
+        weight = float(criterion.weight(_targets_of(self.bench, known)))
+        if weight and self.weight not in (0.0, weight):
+            self._rescale(self.weight / weight)
+        self.weight = weight
+        if not len(seen.targets):
+            return
+        self.seen += len(seen.targets)
         penalty = self.entropy * seen.penalties.sum() / len(known)
-        loss = part * self._mean_loss(seen) + penalty
+        # Slides that teach nothing, such as survival without an event, have a total of 0.
+        loss = criterion.total(seen.outputs, seen.targets) / (weight or 1.0) + penalty
         self.loss += loss.item()
         if loss.requires_grad:  # this process had none of the slides that could be read
             loss.backward()  # type: ignore[no-untyped-call]
@@ -142,15 +148,6 @@ class Step:
             group["lr"] = rate * group["lr_scale"]
         optimizer.step()
         return norm
-
-    def _mean_loss(self, seen: Seen) -> Tensor:
-        return nn.functional.cross_entropy(
-            seen.logits, seen.labels, weight=self.bench.class_weights
-        )
-
-    def _weight_of(self, labels: Tensor) -> float:
-        """What the mean of `_mean_loss` is taken over."""
-        return float(self.bench.class_weights[labels].double().sum())
 
     def _rescale(self, factor: float) -> None:
         """A slide turned out unreadable, so those before it weigh more than was thought."""

@@ -36,14 +36,16 @@ from saccade.pipeline.config import RunConfig
 from saccade.pipeline.device import require_precision
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.files import write_json
-from saccade.pipeline.fit import class_weights, train_epoch, validate
+from saccade.pipeline.fit import train_epoch, validate
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import ModelCard, load_encoder_weights, save_model
 from saccade.pipeline.ranks import Ranks
 from saccade.pipeline.reading import TileReader
 from saccade.pipeline.record import RECORD, Record, Stopwatch
 from saccade.pipeline.seeds import seed_for
-from saccade.pipeline.sheet import SheetRow, classes_of
+from saccade.pipeline.sheet import SheetRow
+from saccade.pipeline.tasks.choose import new_task
+from saccade.pipeline.tasks.truth import truth_of
 from saccade.pipeline.yaml_config import config_dict
 
 _ALONE = Ranks()
@@ -88,7 +90,7 @@ def train(
             writes the files.
 
     Raises:
-        SheetError: if the sheet has too few usable slides.
+        SheetError: if the sheet has too few usable slides, or labels that the task does not want.
         ResultsError: if `out` holds another run that is not to be replaced, or another process
             is at work there.
         ModelFileError: if the encoder's weights cannot be read.
@@ -100,18 +102,18 @@ def train(
     require_precision(config.training.precision, device)
     with exclusive(out) if ranks.first else nullcontext():
         watch = Stopwatch()
-        classes = classes_of(rows)
-        model = _on_device(_fresh_model(config, len(classes)), config, device, ranks)
+        truth = truth_of(config.task, rows)
+        model = _on_device(_fresh_model(config, len(truth.names)), config, device, ranks)
         cohort = load_cohort(
             rows,
-            classes,
+            truth,
             pyramids or out,
             config,
             stride=model.attention.stride,
             progress=progress,
             ranks=ranks,
         )
-        record = _record(config, classes, cohort, device, ranks)
+        record = _record(config, cohort, device, ranks)
         with TileReader(
             size_px=config.tiles.size_px, mpp=config.tiles.mpp, workers=config.training.workers
         ) as reader:
@@ -131,11 +133,11 @@ def train(
         return TrainingResult(out / "model.safetensors", state.history, failures)
 
 
-def _fresh_model(config: RunConfig, classes: int) -> AttentionSampling:
+def _fresh_model(config: RunConfig, outputs: int) -> AttentionSampling:
     torch.manual_seed(seed_for("initialisation", config.training.seed))
     weights = config.model.weights
     try:
-        return _build(config, classes, weights)
+        return _build(config, outputs, weights)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
 
@@ -163,12 +165,12 @@ def _warn_of_batch_norm(model: AttentionSampling, config: RunConfig, ranks: Rank
         )
 
 
-def _build(config: RunConfig, classes: int, weights: str | None) -> AttentionSampling:
+def _build(config: RunConfig, outputs: int, weights: str | None) -> AttentionSampling:
     return build_model(
         attention=config.model.attention,
         density_gain=config.model.density_gain,
         encoder=config.model.encoder,
-        classes=classes,
+        classes=outputs,
         smooth=config.model.smooth,
         unit_features=config.model.unit_features,
         pretrained=config.model.pretrained,
@@ -185,28 +187,28 @@ def _bench(
 ) -> Bench:
     settings = config.training
     device = next(model.parameters()).device
-    labels = [example.label for example in cohort.train]
+    targets = [example.target for example in cohort.train]
     choose_what_learns(model.encoder, settings.finetune)
     groups = parameter_groups(
         model, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay
     )
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-    weights = class_weights(labels, max(labels) + 1, settings.class_weights).to(device)
-    return Bench(config, model, optimizer, reader, weights, ranks)
+    task = new_task(config.task, cohort.truth.names, targets)
+    train = torch.tensor(targets, dtype=torch.float64, device=device)
+    criterion = task.criterion(train, settings.class_weights)
+    return Bench(config, model, optimizer, reader, task, criterion, ranks)
 
 
-def _record(
-    config: RunConfig, classes: Sequence[str], cohort: Cohort, device: str, ranks: Ranks
-) -> Record:
+def _record(config: RunConfig, cohort: Cohort, device: str, ranks: Ranks) -> Record:
     settings = config_dict(config)
     del settings["training"]["workers"]  # changes no result, so a run may go on with others
     return Record(
         step="train",
         inputs={
             "config": settings,
-            "classes": list(classes),
-            "train": {e.subject.name: classes[e.label] for e in cohort.train},
-            "val": {e.subject.name: classes[e.label] for e in cohort.val},
+            "outputs": list(cohort.truth.names),
+            "train": {e.subject.name: cohort.truth.told(e.target) for e in cohort.train},
+            "val": {e.subject.name: cohort.truth.told(e.target) for e in cohort.val},
             "slides": cohort.hashes,
             "device": torch.device(device).type,
             "processes": ranks.count,
@@ -223,14 +225,13 @@ def _fit(
     state: RunState, bench: Bench, cohort: Cohort, out: Path, record: Record, report: Report
 ) -> None:
     """Run the epochs that are still to run, keeping the best model and the last."""
-    classes = tuple(record.inputs["classes"])
     first = bench.ranks.first
     if first:  # the record says that a run is finished, and this one is not
         (out / RECORD).unlink(missing_ok=True)
     bench.failures.update(state.failures)
     if state.epoch and first:
         # A workflow deletes the outputs of a job that was cut off; the checkpoint is none of them.
-        _write_outputs(out, bench, state, classes)
+        _write_outputs(out, bench, state)
 
     def keep() -> None:
         state.failures = dict(bench.failures)
@@ -243,19 +244,19 @@ def _fit(
         line = {"epoch": state.epoch + 1, "train": metrics, "val": val}
         state.end_epoch(line, bench.model)
         if first:
-            _write_outputs(out, bench, state, classes)
+            _write_outputs(out, bench, state)
         # After them, so that a run killed before this line comes here again and writes the same.
         keep()
         if first:
             report(line)
 
 
-def _write_outputs(out: Path, bench: Bench, state: RunState, classes: tuple[str, ...]) -> None:
+def _write_outputs(out: Path, bench: Bench, state: RunState) -> None:
     for name, weights, epoch in (
         ("model.safetensors", state.best_weights, state.best_epoch),
         ("last.safetensors", weights_of(bench.model), state.epoch),
     ):
         line = state.history[epoch - 1]
-        card = ModelCard.of(bench.config, classes, line, calibration_of(line["val"]))
+        card = ModelCard.of(bench.config, bench.task, line, calibration_of(line["val"]))
         save_model(out / name, weights, card)
     state.write_history(out)

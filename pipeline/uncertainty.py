@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor
 
-from saccade.pipeline import readout
+from saccade.pipeline.tasks.task import Task
 
 MISS = 0.05
 """Share of draws whose interval may miss what all tiles would give."""
@@ -33,10 +33,12 @@ class Outcome:
         outputs: float64 (outputs,), divided by the model's temperature.
         estimates: float64 (n, outputs), likewise: unbiased and uncorrelated. None where nothing
             was left to chance.
+        task: what they mean.
     """
 
     outputs: Tensor
     estimates: Tensor | None
+    task: Task
 
     def half_widths(self, directions: Tensor, miss: float) -> Tensor:
         """Half the width of an interval along each direction.
@@ -58,13 +60,13 @@ class Outcome:
 
     def intervals(self, miss: float = MISS) -> NDArray[np.float64]:
         """(outputs, 2), from and to, of what people read of each output."""
-        middle = readout.scores(self.outputs)
-        half = self.half_widths(readout.slopes(self.outputs), miss)
-        ends = [readout.from_scores(middle - half), readout.from_scores(middle + half)]
+        middle = self.task.scores(self.outputs)
+        half = self.half_widths(self.task.slopes(self.outputs), miss)
+        ends = [self.task.from_scores(middle - half), self.task.from_scores(middle + half)]
         return np.stack([end.cpu().numpy() for end in ends], axis=1)
 
     def is_sure(self, margin: float = 0.0, miss: float = MISS) -> bool:
-        """Whether all tiles would name the same class, and by a margin.
+        """Whether all tiles would name the same, and by a margin; true where nothing is named.
 
         Args:
             margin: how far beyond one half the probability of the class against each other one,
@@ -72,7 +74,7 @@ class Outcome:
             miss: chance to say so of a class that all tiles would not name. It is shared by the
                 other classes, since any of them could be the one.
         """
-        leads = readout.leads(self.outputs)
+        leads = self.task.leads(self.outputs)
         if not len(leads):
             return True
         lower = leads @ self.outputs - self.half_widths(leads, 2 * miss / len(leads))

@@ -12,7 +12,8 @@ import pandas as pd
 
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import ConfigError, SheetError
-from saccade.pipeline.sheet import SheetRow, classes_of, of_split, read_sheet
+from saccade.pipeline.sheet import SheetRow, of_split, read_sheet
+from saccade.pipeline.tasks.truth import Target, Truth, truth_of
 from saccade.pipeline.yaml_config import load_config
 from saccade.tiling.remote import Url
 
@@ -38,11 +39,9 @@ class Cohort:
         Raises:
             InputError: if either says something that cannot be, or a slide's file is missing.
         """
-        cohort = cls(
-            tuple(read_sheet(Path(settings["slides"]))),
-            load_config(Path(settings["run"])),
-            settings,
-        )
+        run = load_config(Path(settings["run"]))
+        rows = read_sheet(Path(settings["slides"]), run.task.targets)
+        cohort = cls(tuple(rows), run, settings)
         cohort._check()
         return cohort
 
@@ -63,10 +62,12 @@ class Cohort:
             )
         if not self.settings["model"]:
             of_split(self.rows, "train")
-            if len(classes_of(self.rows)) < 2:
-                raise SheetError(
-                    f"{self.settings['slides']}: training wants at least two different labels."
-                )
+            train, val = (
+                [target for row, target in self._known if row.split == split]
+                for split in ("train", "val")
+            )
+            if lacking := self._truth.lacking(train, val):
+                raise SheetError(f"{self.settings['slides']}: {lacking}")
 
     def _refuse_secrets(self) -> None:
         """Snakemake writes the commands it calls into logs, the whole URL included."""
@@ -97,16 +98,28 @@ class Cohort:
     @property
     def trained(self) -> list[str]:
         """Slides that training sees."""
-        return [row.slide for row in self.rows if row.label and row.split in ("train", "val")]
+        return [row.slide for row, _ in self._known if row.split in ("train", "val")]
+
+    @property
+    def _truth(self) -> Truth:
+        return truth_of(self.run.task, self.rows)
+
+    @property
+    def _known(self) -> list[tuple[SheetRow, Target]]:
+        """Slides of which something is known, with what that is."""
+        truth = self._truth
+        found = [(row, truth.target(row)) for row in self.rows]
+        return [(row, target) for row, target in found if target is not None]
 
     @property
     def training_rows(self) -> list[str]:
         """What training takes from the sheet: if this stays, so does the model."""
+        truth = self._truth
         return [
-            f"{row.slide},{row.path},{row.label},{row.split},{row.mpp}"
-            for row in self.rows
-            if row.slide in self.trained
-        ] + list(classes_of(self.rows))
+            f"{row.slide},{row.path},{truth.told(target)},{row.split},{row.mpp}"
+            for row, target in self._known
+            if row.split in ("train", "val")
+        ] + list(truth.names)
 
     @property
     def predicted(self) -> list[str]:

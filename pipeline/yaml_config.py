@@ -23,6 +23,7 @@ _KINDS: dict[str, type[RunConfig | SaliencyConfig]] = {
     "slides": RunConfig,
     "saliency": SaliencyConfig,
 }
+_TEXTS = tuple[str, ...]
 
 
 def load_config(path: Path) -> RunConfig:
@@ -119,6 +120,8 @@ def _value(hint: Any, node: yaml.Node, name: str, key: str) -> Any:
             return float(value)
         if type(value) is kind:
             return value
+        if kind == _TEXTS and type(value) is list and all(type(each) is str for each in value):
+            return tuple(value)
     raise ConfigError(f"{_at(name, node)}: {key} must be {_wanted(hint)}, found {value!r}.")
 
 
@@ -142,7 +145,13 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _wanted(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+        _TEXTS: "a list of texts, such as [a, b]",
+    }
     parts = []
     for kind in _alternatives(hint):
         if typing.get_origin(kind) is typing.Literal:

@@ -147,8 +147,8 @@ def test_weight_and_evidence_explain_the_prediction(results: Path, trained: Path
     model, card = load_model(trained / "model.safetensors")
     bias = model.head.bias.detach().double().numpy()
 
-    assert card.classes == ("a", "b")
-    logits = np.log([probabilities[name] for name in card.classes])
+    assert card.task.names == ("a", "b")
+    logits = np.log([probabilities[name] for name in card.task.names])
     np.testing.assert_allclose(weight.sum(), 1, atol=1e-6)
     np.testing.assert_allclose(evidence.sum(axis=1), 0, atol=1e-6)
     np.testing.assert_allclose(

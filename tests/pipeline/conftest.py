@@ -9,6 +9,7 @@ import pytest
 
 from saccade.pipeline.cohort import Cohort, load_cohort
 from saccade.pipeline.reading import TileReader
+from saccade.pipeline.tasks.truth import OneClass
 from tests.cohort import TINY, TinyCohort
 
 
@@ -19,7 +20,7 @@ def _calm_torch(one_thread: None) -> None:
 
 @pytest.fixture
 def loaded(cohort: TinyCohort, pyramids: Path) -> Cohort:
-    return load_cohort(cohort.rows, ("a", "b"), pyramids, TINY, stride=1)
+    return load_cohort(cohort.rows, OneClass(("a", "b")), pyramids, TINY, stride=1)
 
 
 @pytest.fixture

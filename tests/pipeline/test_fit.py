@@ -17,6 +17,7 @@ from saccade.pipeline.look import Proposal
 from saccade.pipeline.reading import TileReader
 from saccade.pipeline.sheet import SheetRow
 from saccade.pipeline.step import Step
+from saccade.pipeline.tasks.truth import OneClass
 from saccade.tiling.lattice import Snap
 from tests.bench import bench_of
 from tests.cohort import TINY, TinyCohort, damage_level_0, with_training
@@ -116,7 +117,7 @@ def test_the_slides_of_a_cohort_know_where_tiles_may_begin(
     cohort: TinyCohort, pyramids: Path, snap: Snap
 ) -> None:
     config = replace(TINY, tiles=replace(TINY.tiles, mpp=1.0, snap=snap))
-    loaded = load_cohort(cohort.rows, ("a", "b"), pyramids, config, stride=1)
+    loaded = load_cohort(cohort.rows, OneClass(("a", "b")), pyramids, config, stride=1)
 
     for example in loaded.train:
         with example.subject.slide.open() as slide:
@@ -130,7 +131,7 @@ def test_an_unreadable_slide_costs_itself(tmp_path: Path, ahead: int, reader: Ti
     """In whichever batch, alone in it, or known before the epoch begins."""
     config = with_training(read_ahead=ahead, batch=1)
     rows = make_rows(tmp_path)
-    loaded = load_cohort(rows, ("a", "b"), tmp_path, config, stride=1)
+    loaded = load_cohort(rows, OneClass(("a", "b")), tmp_path, config, stride=1)
     bench = bench_of(config, loaded, reader)
 
     for epoch in range(2):
@@ -200,7 +201,7 @@ def test_files_stay_few_however_many_slides_there_are(
     if not Path("/proc/self/fd").exists():
         pytest.skip("only Linux says which files a process has open")
     rows = [_linked(cohort, tmp_path, i) for i in range(24)]
-    loaded = load_cohort(rows, ("a", "b"), tmp_path, TINY, stride=1)
+    loaded = load_cohort(rows, OneClass(("a", "b")), tmp_path, TINY, stride=1)
     assert _open_slides(tmp_path) == 0
     found: list[int] = []
     with TileReader(size_px=32, mpp=0.5, workers=2, max_open=3) as reader:

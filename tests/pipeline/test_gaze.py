@@ -21,6 +21,7 @@ from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.predict import predict_slide
 from saccade.pipeline.reading import SlideRef, TileReader
 from saccade.pipeline.seeds import generator_for
+from saccade.pipeline.tasks.classes import Classes
 from saccade.pipeline.thumbnails import ensure_pyramid
 from tests.slides import tissue_like, write_pyramid_tiff
 
@@ -30,7 +31,7 @@ CARD = ModelCard.of(
         tiles=TilesConfig(per_slide=8, size_px=16, mpp=1.0),
         model=ModelConfig(attention="paper", encoder="compact", unit_features=True),
     ),
-    classes=("pale", "dark"),
+    Classes(("pale", "dark")),
 )
 
 
@@ -57,7 +58,7 @@ def gazer(folder: Path) -> Any:
         subject = Subject("slide", ref, glance, slide.mpp)
     with torch.inference_mode(), TileReader(size_px=16, mpp=1.0, workers=1) as reader:
         (log_attention,) = attend(model, [subject], torch.device("cpu"))
-        yield Gazer(model, subject, log_attention, reader, card.tiles, 1.0)
+        yield Gazer(model, subject, log_attention, reader, card.tiles, 1.0, card.task)
 
 
 def everything(gazer: Gazer) -> Gaze:

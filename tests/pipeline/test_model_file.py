@@ -19,6 +19,7 @@ from saccade.pipeline.model_file import (
     read_card,
     weights_hash,
 )
+from saccade.pipeline.tasks.classes import Classes
 from tests.cohort import TINY
 
 
@@ -43,7 +44,7 @@ def with_header(original: Path, path: Path, **changes: Any) -> Path:
 def test_the_file_says_everything_that_prediction_needs(model: Path) -> None:
     card = read_card(model)
 
-    assert card.classes == ("a", "b")
+    assert card.task == Classes(("a", "b"))
     assert (card.view, card.tiles, card.finest_mpp) == (TINY.view, TINY.tiles, 4.0)
     assert card.model == TINY.model
     assert card.code == saccade.__version__
@@ -93,7 +94,7 @@ def test_the_hash_is_of_the_content(model: Path, tmp_path: Path) -> None:
 def test_where_the_first_weights_came_from_is_forgotten(first: dict[str, Any]) -> None:
     """Else a model could be loaded only where the encoder's weights lie."""
     config = RunConfig(model=ModelConfig(encoder="timm:resnet10t", **first))
-    card = ModelCard.of(config, ("a", "b"))
+    card = ModelCard.of(config, Classes(("a", "b")))
 
     assert card.model == ModelConfig(encoder="timm:resnet10t")
 
@@ -132,6 +133,12 @@ def test_the_temperature_travels_and_older_files_have_none(model: Path, tmp_path
         refused(path, "incomplete or damaged")
 
 
+def test_files_of_before_there_were_tasks_name_their_classes(model: Path, tmp_path: Path) -> None:
+    old = with_header(model, tmp_path / "m.safetensors", version=1, task=None, classes=["a", "b"])
+
+    assert load_model(old)[1].task == Classes(("a", "b"))
+
+
 def test_a_newer_format_is_refused(model: Path, tmp_path: Path) -> None:
     refused(with_header(model, tmp_path / "m.safetensors", version=99), "format 99.*upgrade")
 
@@ -139,10 +146,12 @@ def test_a_newer_format_is_refused(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"classes": None}, "incomplete or damaged"),
+        ({"task": None}, "incomplete or damaged"),
+        ({"task": {"kind": "prophecy"}}, "incomplete or damaged"),
+        ({"task": {"kind": "classes"}}, "incomplete or damaged"),
         ({"view": {"mpp": -1}}, "view.mpp must be positive"),
         ({"tiles": {"colour": 3}}, "incomplete or damaged"),
-        ({"classes": ["a", "b", "c"]}, "do not fit"),
+        ({"task": {"kind": "classes", "names": ["a", "b", "c"]}}, "do not fit"),
         ({"model": {"attention": "paper"}}, "do not fit"),
         ({"model": {"attention": "telescope"}}, "telescope"),
         ({"version": "new"}, "is not a model"),

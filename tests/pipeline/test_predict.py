@@ -29,6 +29,7 @@ from saccade.pipeline.predict import predict_slide
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.results import FILES, is_complete
 from saccade.pipeline.run import run_slide
+from saccade.pipeline.tasks.classes import Classes
 from saccade.tiling import Slide
 from saccade.tiling.errors import MissingMppError, NoTissueError, SlideNotFoundError
 from saccade.tiling.lattice import Snap
@@ -44,7 +45,7 @@ CARD = ModelCard.of(
         tiles=TilesConfig(per_slide=8, size_px=32, mpp=1.0),
         model=ModelConfig(attention="paper", encoder="paper", smooth=0.0),
     ),
-    classes=("pale", "dark"),
+    Classes(("pale", "dark")),
 )
 
 
@@ -207,7 +208,7 @@ def test_verdict_is_that_of_the_tiles_and_weights_in_the_files(result: Path, fol
     logits = model.head(torch.tensor(weights @ features, dtype=torch.float32))
 
     found = as_json(result / "prediction.json")["probabilities"]
-    for name, probability in zip(card.classes, logits.softmax(dim=0).tolist(), strict=True):
+    for name, probability in zip(card.task.names, logits.softmax(dim=0).tolist(), strict=True):
         assert found[name] == pytest.approx(probability, abs=1e-5)
 
 

@@ -65,7 +65,6 @@ def test_good_sheets_are_taken_by_both(tmp_path: Path, lines: tuple[str, ...]) -
     "lines",
     [
         ("slide,label", "a,x"),
-        ("slide,path,stain", "a,a.svs,HE"),
         ("slide,path", "a,s3:///a.svs"),
         ("slide,path", "a,1s://a.svs"),
         ("slide,path", "a,"),
@@ -80,6 +79,14 @@ def test_good_sheets_are_taken_by_both(tmp_path: Path, lines: tuple[str, ...]) -
 )
 def test_bad_sheets_are_refused_by_both(tmp_path: Path, lines: tuple[str, ...]) -> None:
     assert refusals(write(tmp_path, *lines)) == (True, True)
+
+
+def test_further_columns_are_the_readers_to_judge(tmp_path: Path) -> None:
+    """Only the settings say which there are, and the schema does not know them."""
+    sheet = write(tmp_path, "slide,path,stain", "a,a.svs,HE")
+
+    assert refusals(sheet) == (True, False)
+    assert read_sheet(sheet, ("stain",))[0].targets == {"stain": "HE"}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)

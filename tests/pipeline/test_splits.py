@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from saccade.pipeline.errors import ResultsError, SheetError
 from saccade.pipeline.sheet import SheetRow, read_sheet
 from saccade.pipeline.splits import deal, rows_of_fold, write_folds
+from saccade.pipeline.tasks.config import TaskConfig
 
 
 def row(slide: str, label: str, patient: str, split: str = "") -> SheetRow:
@@ -106,12 +107,68 @@ def test_slides_of_split_test_stay_out_with_all_slides_of_their_patients() -> No
         assert seen["s00"] == seen["sibling"] == seen["unknown"] == ""
 
 
-def test_measurements_are_spread_over_their_range() -> None:
-    rows = [row(f"s{i:02}", f"{i / 7:.3f}", f"p{i}") for i in range(30)]
-    part = deal(rows, 3)
+def told(number: int, **targets: str) -> SheetRow:
+    return replace(row(f"s{number:02}", "", f"p{number}"), targets=targets)
+
+
+def test_numbers_are_spread_over_their_range() -> None:
+    rows = [told(i, age=f"{i / 7:.3f}") for i in range(30)]
+    part = deal(rows, 3, task=TaskConfig("regression", ("age",)))
 
     for low in range(0, 30, 6):
         assert sorted(part[f"s{i:02}"] for i in range(low, low + 6)) == [0, 0, 1, 1, 2, 2]
+
+
+def test_events_are_spread_evenly_and_have_to_suffice() -> None:
+    rows = [told(i, time=str(i + 1), event="01"[i % 3 == 0]) for i in range(18)]
+    part = deal(rows, 3, task=TaskConfig("survival"))
+
+    assert sorted(part[f"s{i:02}"] for i in range(0, 18, 3)) == [0, 0, 1, 1, 2, 2]
+    with pytest.raises(SheetError, match="label 'event' has 2"):
+        deal(rows[:6], 3, task=TaskConfig("survival"))
+
+
+def test_the_rarest_label_is_spread_and_a_rare_one_is_no_mistake() -> None:
+    rows = [told(i, common="1", rare="01"[i % 5 == 0]) for i in range(15)]
+    task = TaskConfig("labels", ("common", "rare"))
+    part = deal(rows, 3, task=task)
+
+    assert sorted(part[f"s{i:02}"] for i in range(0, 15, 5)) == [0, 1, 2]
+    assert set(deal(rows[:6], 3, task=task).values()) == {0, 1, 2}  # two slides have it
+    with pytest.raises(SheetError, match="3 folds want slides of at least 3 patients; there are 2"):
+        deal(rows[:2], 3, task=task)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        TaskConfig("labels", ("common", "rare")),
+        TaskConfig("regression", ("age",)),
+        TaskConfig("survival"),
+    ],
+)
+def test_no_patient_is_on_two_sides_whatever_slides_are_judged_by(task: TaskConfig) -> None:
+    """Slides of a patient differ in everything that is to be spread."""
+    numbered = [
+        told(i, common="01"[i % 2], rare="01"[i % 5 == 0], age=str(i), time="1", event="01"[i % 2])
+        for i in range(36)
+    ]
+    rows = [replace(each, patient=f"p{i // 3}") for i, each in enumerate(numbered)]
+    part = deal(rows, 3, task=task)
+
+    assert part.keys() == {each.slide for each in rows}
+    found = {(each.patient, part[each.slide]) for each in rows}
+    assert len(found) == 12
+    assert {number for _, number in found} == {0, 1, 2}
+
+
+def test_what_slides_are_labelled_for_travels_with_the_folds(tmp_path: Path) -> None:
+    rows = [told(i, age=str(i), size="") for i in range(6)]
+    task = TaskConfig("regression", ("age", "size"))
+    (first, *_) = write_folds(rows, tmp_path, 3, task=task)
+
+    assert read_sheet(tmp_path / "fold_0" / "slides.csv", task.targets) == first
+    assert (tmp_path / "folds.csv").read_text().splitlines()[0] == "slide,patient,age,size,fold"
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.pipeline import fit
@@ -21,6 +22,12 @@ from saccade.pipeline.device import require_precision
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.fit import train_epoch
 from saccade.pipeline.reading import TileReader
+from saccade.pipeline.step import Seen, Step
+from saccade.pipeline.tasks.cox import PartialLikelihood
+from saccade.pipeline.tasks.labels import Labels
+from saccade.pipeline.tasks.regression import Regression
+from saccade.pipeline.tasks.survival import Survival
+from saccade.pipeline.tasks.task import Criterion, Task, mean_loss
 from saccade.tiling.errors import SlideError
 from tests.bench import bench_of
 from tests.cohort import TINY, with_training
@@ -203,3 +210,100 @@ def test_weights_lie_as_tiles_do() -> None:
     model = training._on_device(training._fresh_model(TINY, 2), TINY, "cpu")
     for weight in (p for p in model.parameters() if p.ndim == 4):
         assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+NAN = float("nan")
+TASKS: list[tuple[Task, list[tuple[float, ...]]]] = [
+    (Labels(("x", "y")), [(1, NAN), (0, 1), (0, NAN), (1, 0), (NAN, 1)]),
+    (Regression(("x",), (3.0,), (2.0,)), [(1,), (2,), (NAN,), (4,), (9,)]),
+    (Survival(), [(3, 1), (1, 0), (2, 1), (5, 0), (4, 0)]),
+]
+
+
+def a_step(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Step:
+    """Of slides whose outputs are what learns."""
+    bench: Any = SimpleNamespace(
+        criterion=criterion,
+        failures={},
+        model=nn.Linear(1, 1),
+        optimizer=torch.optim.SGD([outputs]),
+    )
+    examples: list[Any] = [
+        SimpleNamespace(subject=SimpleNamespace(name=str(i)), target=target)
+        for i, target in enumerate(targets.tolist())
+    ]
+    return Step(bench, examples, entropy=0.0)
+
+
+def seen(outputs: Tensor, targets: Tensor) -> Seen:
+    return Seen(outputs, targets, torch.zeros(len(targets)), 0)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A task whose loss and gradient are known: those of all slides at once."""
+
+    criterion: Criterion
+    outputs: Tensor
+    targets: Tensor
+
+    @classmethod
+    def of(cls, task: Task, targets: list[tuple[float, ...]]) -> Known:
+        known = torch.tensor(targets, dtype=torch.float64)
+        outputs = torch.linspace(-1, 2, 5 * len(task.names)).reshape(5, -1).requires_grad_()
+        return cls(task.criterion(known, "balanced"), outputs, known)
+
+    @property
+    def wanted(self) -> tuple[float, Tensor]:
+        loss = mean_loss(self.criterion, self.outputs, self.targets)
+        (gradient,) = torch.autograd.grad(loss, self.outputs)
+        return loss.item(), gradient
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(("task", "targets"), TASKS[:2])
+def test_a_step_divides_by_the_weight_of_all_its_slides(
+    task: Task, targets: list[tuple[float, ...]]
+) -> None:
+    """Batches of 3 and 2 add up to one of 5; survival does not, so settings refuse it."""
+    known = Known.of(task, targets)
+    loss, gradient = known.wanted
+
+    step = a_step(known.criterion, known.outputs, known.targets)
+    for part in (slice(0, 3), slice(3, 5)):
+        step.add(seen(known.outputs[part], known.targets[part]))
+
+    assert step.loss == pytest.approx(loss, rel=1e-12)
+    assert known.outputs.grad is not None
+    torch.testing.assert_close(known.outputs.grad, gradient)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(("task", "targets"), TASKS)
+def test_processes_that_see_a_part_each_make_the_step_of_all(
+    task: Task, targets: list[tuple[float, ...]]
+) -> None:
+    """The outputs of the others come as numbers; what each process learns adds up."""
+    known = Known.of(task, targets)
+    loss, gradient = known.wanted
+
+    step = a_step(known.criterion, known.outputs, known.targets)
+    for rank in range(2):
+        own = torch.arange(5) % 2 == rank
+        joined = torch.where(own[:, None], known.outputs, known.outputs.detach())
+        step.loss = 0.0  # of this process
+        step.add(seen(joined, known.targets))
+        assert step.loss == pytest.approx(loss, rel=1e-12)
+
+    assert known.outputs.grad is not None
+    torch.testing.assert_close(known.outputs.grad, gradient)
+
+
+def test_a_step_without_an_event_teaches_nothing() -> None:
+    outputs = torch.zeros(2, 1, requires_grad=True)
+    targets = torch.tensor([[3.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    step = a_step(PartialLikelihood(), outputs, targets)
+    step.add(seen(outputs, targets))
+    assert step.loss == 0
+    assert outputs.grad is not None
+    assert not outputs.grad.any()

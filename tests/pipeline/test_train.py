@@ -21,9 +21,10 @@ from saccade.pipeline.errors import (
     ResultsError,
     SheetError,
 )
-from saccade.pipeline.fit import class_weights, learning_rate
+from saccade.pipeline.fit import learning_rate
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import load_model, read_card
+from saccade.pipeline.tasks.probabilities import class_weights
 from saccade.pipeline.train import TrainingResult, train
 from saccade.pipeline.yaml_config import config_dict
 from tests.cohort import TINY, TinyCohort, damage_level_0, with_training
@@ -90,7 +91,7 @@ def test_workers_change_nothing_when_reading_ahead_either(
 
 def test_training_moves_every_part_of_the_model(trained: Path) -> None:
     model, card = load_model(trained / "last.safetensors")
-    before = dict(training._fresh_model(TINY, len(card.classes)).named_parameters())
+    before = dict(training._fresh_model(TINY, len(card.task.names)).named_parameters())
     moved = {name for name, value in model.named_parameters() if not value.equal(before[name])}
     for part in ("attention.", "encoder.", "head."):
         assert any(name.startswith(part) for name in moved), part

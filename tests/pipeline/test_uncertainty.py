@@ -15,9 +15,11 @@ from torch import Tensor
 
 from saccade.models.attention_sampling import draw_places
 from saccade.models.des_raj import estimates_by_draw
+from saccade.pipeline.tasks.classes import Classes
 from saccade.pipeline.uncertainty import MISS, Outcome, looks, spent_at
 
 PLACES, DRAWS = 300, 1200
+CLASSES = Classes(())  # their number is that of the outputs
 SHARPNESS = [0.3, 1.5, 3.0]  # of the attention: even, uneven, most of it on a few places
 
 
@@ -48,7 +50,7 @@ class Known:
     def outcome(self, cells: list[int]) -> Outcome:
         log_probs = self.log_attention[cells][None]
         estimates = estimates_by_draw(self.logits[cells][None], log_probs)[0]
-        return Outcome(estimates.mean(0), estimates)
+        return Outcome(estimates.mean(0), estimates, CLASSES)
 
 
 @pytest.mark.parametrize("sharpness", SHARPNESS)
@@ -61,7 +63,7 @@ def test_95_of_100_intervals_hold_what_all_tiles_give(
     for seed in range(DRAWS // repeats):
         draws = [slide.outcome(slide.draw(k, seed * repeats + i)) for i in range(repeats)]
         estimates = torch.cat([each.estimates for each in draws if each.estimates is not None])
-        low, high = Outcome(estimates.mean(0), estimates).intervals().T
+        low, high = Outcome(estimates.mean(0), estimates, CLASSES).intervals().T
         held += (low <= truth) & (truth <= high)
 
     rate = held / (DRAWS // repeats)
@@ -130,7 +132,7 @@ def test_looks_grow_by_half_and_end_with_what_is_allowed() -> None:
 
 def outcome(*estimates: tuple[float, ...]) -> Outcome:
     values = torch.tensor(estimates, dtype=torch.float64)
-    return Outcome(values.mean(0), values)
+    return Outcome(values.mean(0), values, CLASSES)
 
 
 def test_interval_of_two_classes_by_hand() -> None:
@@ -170,16 +172,16 @@ def test_one_tile_says_nothing_of_its_chance() -> None:
 
 
 def test_without_chance_there_is_none_to_cover() -> None:
-    exact = Outcome(torch.tensor([0.1, 0.0], dtype=torch.float64), None)
+    exact = Outcome(torch.tensor([0.1, 0.0], dtype=torch.float64), None, CLASSES)
 
     assert np.ptp(exact.intervals(), axis=1).tolist() == [0, 0]
     assert exact.is_sure()
     assert not exact.is_sure(margin=0.1)
-    assert not Outcome(torch.zeros(2, dtype=torch.float64), None).is_sure()
+    assert not Outcome(torch.zeros(2, dtype=torch.float64), None, CLASSES).is_sure()
 
 
 def test_a_margin_is_a_probability_beyond_one_half() -> None:
     logit = math.log(0.7 / 0.3)
     for lead, margin, sure in ((logit + 0.01, 0.2, True), (logit - 0.01, 0.2, False)):
-        exact = Outcome(torch.tensor([lead, 0.0, -5.0], dtype=torch.float64), None)
+        exact = Outcome(torch.tensor([lead, 0.0, -5.0], dtype=torch.float64), None, CLASSES)
         assert exact.is_sure(margin) == sure
