@@ -17,9 +17,11 @@ import saccade
 from saccade.cli.errors import input_errors_in_one_line
 from saccade.cli.options import (
     DeviceOption,
+    ExploreOption,
     ForceOption,
     MppOption,
     OutOption,
+    PriorOption,
     RepeatsOption,
     ReplaceOption,
     SeedOption,
@@ -246,6 +248,8 @@ def predict(
     repeats: RepeatsOption = 1,
     top: TopOption = False,
     until_sure: UntilSureOption = None,
+    prior: PriorOption = None,
+    explore: ExploreOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = 2,
@@ -256,6 +260,7 @@ def predict(
     from saccade.pipeline.device import choose_device
     from saccade.pipeline.options import PredictOptions
     from saccade.pipeline.predict import predict_slide
+    from saccade.pipeline.prior import Prior
     from saccade.pipeline.reading import SlideRef
     from saccade.tiling.remote import place_of
 
@@ -266,6 +271,8 @@ def predict(
         repeats=repeats,
         top=top,
         until_sure=until_sure,
+        prior=prior and Prior.read(prior),
+        explore=explore,
         device=choose_device(device),
         workers=workers,
         force=force,

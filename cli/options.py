@@ -70,6 +70,22 @@ UntilSureOption = Annotated[
         "0.5 by this much, whichever tiles are drawn. 0 names a class, 0.2 wants 70 %.",
     ),
 ]
+PriorOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prior",
+        help="Draw tiles from this map of the slide, too: saliency.zarr of `saccade saliency`.",
+    ),
+]
+ExploreOption = Annotated[
+    float | None,
+    typer.Option(
+        "--explore",
+        metavar="SHARE",
+        help="Share of the proposal that follows the prior, or goes evenly over the tissue; 0.2 "
+        "with a prior if absent. What tiles weigh makes up for it.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of the draw of tiles.")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that read.")]
 ReplaceOption = Annotated[

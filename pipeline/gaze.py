@@ -19,7 +19,7 @@ from saccade.models.attention_sampling import AttentionSampling
 from saccade.models.des_raj import estimates_by_draw
 from saccade.pipeline.config import TilesConfig
 from saccade.pipeline.encoding import encode_tiles
-from saccade.pipeline.look import Subject, at_places, draw, place_cells, places_offered
+from saccade.pipeline.look import Subject, at_places, draw_cells, place_cells, places_offered
 from saccade.pipeline.reading import TileReader, TileRequest
 from saccade.pipeline.seeds import generator_for
 from saccade.pipeline.tasks.task import Task
@@ -40,7 +40,8 @@ class Gaze:
         places: each tile once, in the order in which it was drawn first.
         tiles: uint8 (n, side, side, 3).
         features: (n, features).
-        weight: float64 (n,) of each tile in the slide's feature, mean over the draws; sums to 1.
+        weight: float64 (n,) of each tile in the slide's feature, mean over the draws; sums to 1,
+            in expectation only where tiles were drawn from more than the attention.
         outcome: the outputs, and their chance.
         draws: how many; 0 where nothing was drawn.
         miss: how often an interval of the outcome may miss.
@@ -65,6 +66,7 @@ class Gazer:
         model: the networks.
         subject: the slide.
         log_attention: of the slide, (grid rows, grid cols).
+        log_proposal: what tiles are drawn from, likewise: the attention itself, or a mixture of it.
         reader: of tiles.
         config: how many tiles, and how large.
         temperature: that outputs are divided by.
@@ -74,6 +76,7 @@ class Gazer:
     model: AttentionSampling
     subject: Subject
     log_attention: Tensor
+    log_proposal: Tensor
     reader: TileReader
     config: TilesConfig
     temperature: float
@@ -131,9 +134,10 @@ class Gazer:
 
     def _draw(self, seed: int, number: int, k: int | None = None) -> Places:
         """A draw is known by its number: however many there are, and whoever reads them."""
-        config = self.config if k is None else replace(self.config, per_slide=k)
         names = (seed, number) if number else (seed,)
-        return draw(self.log_attention, self.subject, config, generator_for("predict", *names))
+        generator = generator_for("predict", *names)
+        cells = draw_cells(self.log_proposal, self.subject, k or self.config.per_slide, generator)
+        return place_cells(self.log_attention, self.subject, self.config, cells)
 
     def _read(self, places: Places) -> tuple[NDArray[np.uint8], Tensor]:
         request = TileRequest(self.subject.slide, places.corners_l0)
@@ -148,14 +152,17 @@ class Gazer:
     ) -> Gaze:
         """The mean of draws, given the numbers of the tiles of each."""
         log_probs = at_places(self.log_attention, places)
+        log_proposal = at_places(self.log_proposal, places)
         weight = torch.zeros(len(places), dtype=torch.float64, device=features.device)
         outputs, estimates = [], []
         for each in numbers:
             rows = torch.from_numpy(each).to(features.device)
-            reading = self.model.weigh(features[rows][None], log_probs[:, rows])
+            drawn = log_probs[:, rows], log_proposal[:, rows]
+            reading = self.model.weigh(features[rows][None], *drawn)
             weight[rows] += reading.weights[0].double() / len(numbers)
             outputs.append(reading.logits[0].double())
-            pooled = estimates_by_draw(features[rows][None].double(), log_probs[:, rows].double())
+            doubles = (each.double() for each in (features[rows][None], *drawn))
+            pooled = estimates_by_draw(*doubles)
             estimates.append(self._head(pooled[0]))
         mean = torch.stack(outputs).mean(dim=0)
         outcome = self._outcome(mean, torch.cat(estimates))

@@ -126,8 +126,7 @@ def propose(
     changes = unchanged(subjects) if changes is None else changes
     maps = attend(model, subjects, next(model.parameters()).device, changes)
     proposals = [
-        _exploring(each, subject, explore) if explore else each
-        for each, subject in zip(maps, subjects, strict=True)
+        exploring(each, subject, explore) for each, subject in zip(maps, subjects, strict=True)
     ]
     places = [
         draw(log_proposal, subject, config, generator)
@@ -136,8 +135,13 @@ def propose(
     return Proposal(subjects, maps, proposals, places, changes)
 
 
-def _exploring(log_attention: Tensor, subject: Subject, share: float) -> Tensor:
-    """Log of the attention mixed with where the slide's prior says to explore, (rows, cols)."""
+def exploring(log_attention: Tensor, subject: Subject, share: float) -> Tensor:
+    """Log of the attention mixed with where the slide's prior says to explore, (rows, cols).
+
+    The attention itself where the share is 0.
+    """
+    if share == 0:
+        return log_attention
     attention = log_attention.detach()[None]
     if subject.log_prior is None:
         return mix_with_uniform(attention, share)[0]
@@ -238,10 +242,17 @@ def draw(
     log_proposal: Tensor, subject: Subject, config: TilesConfig, generator: torch.Generator
 ) -> Places:
     """Draw a slide's tiles without replacement, in the order of the draw."""
+    cells = draw_cells(log_proposal, subject, config.per_slide, generator)
+    return place_cells(log_proposal, subject, config, cells)
+
+
+def draw_cells(
+    log_proposal: Tensor, subject: Subject, k: int, generator: torch.Generator
+) -> NDArray[np.int64]:
+    """Draw `k` cells without replacement, in the order of the draw; all if there are fewer."""
     flat = log_proposal.detach().flatten().cpu()
-    k = min(config.per_slide, places_offered(flat, subject.name))
-    cells = draw_places(flat[None], k, generator=generator)[0].numpy()
-    return place_cells(flat, subject, config, cells)
+    k = min(k, places_offered(flat, subject.name))
+    return draw_places(flat[None], k, generator=generator)[0].numpy()
 
 
 def places_offered(log_attention: Tensor, name: str) -> int:
@@ -260,9 +271,9 @@ def places_offered(log_attention: Tensor, name: str) -> int:
 
 
 def place_cells(
-    log_attention: Tensor, subject: Subject, config: TilesConfig, cells: NDArray[np.int64]
+    log_probs: Tensor, subject: Subject, config: TilesConfig, cells: NDArray[np.int64]
 ) -> Places:
-    """Centre a tile on each of these cells; log attention is that of all cells, row by row."""
+    """Centre a tile on each of these cells, whose probabilities are those of `log_probs`."""
     side_l0 = (
         config.size_px * config.mpp / subject.mpp[0],
         config.size_px * config.mpp / subject.mpp[1],
@@ -274,5 +285,5 @@ def place_cells(
         mpp=config.mpp,
         side_l0=side_l0,
         cells=cells,
-        probability=log_attention.double().exp().numpy()[cells],
+        probability=log_probs.detach().flatten().cpu().double().exp().numpy()[cells],
     )

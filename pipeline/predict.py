@@ -56,6 +56,7 @@ def predict_slide(
         ModelFileError: if the model cannot be read.
         ResultsError: if another process is writing to `out`.
         ConfigError: if the options ask for what the model cannot say.
+        RegionError: if the prior is of another slide, or has nothing on the tissue.
     """
     watch = Stopwatch()
     with slide_ref.open() as slide, exclusive(out):
@@ -82,7 +83,8 @@ def predict_slide(
         glance = glance_at(pyramid, card.view, stride=model.attention.stride, name=name)
         tiles = card.tiles
         lattice = slide.lattice_for(tiles.size_px, tiles.mpp, tiles.snap)
-        subject = Subject(name, slide_ref, glance, slide.mpp, lattice)
+        prior = options.prior and options.prior.over(glance, slide.content_hash)
+        subject = Subject(name, slide_ref, glance, slide.mpp, lattice, prior)
         with TileReader(size_px=tiles.size_px, mpp=tiles.mpp, workers=options.workers) as reader:
             prediction = predict_subject(model, card, subject, reader, options)
             decoded, waited = reader.counts(), reader.waited_seconds

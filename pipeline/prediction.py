@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.pipeline.gaze import Ended, Gaze, Gazer
-from saccade.pipeline.look import Subject, attend
+from saccade.pipeline.look import Subject, attend, exploring
 from saccade.pipeline.model_file import ModelCard
 from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.reading import TileReader
@@ -37,7 +37,8 @@ class Prediction:
         places: the tiles that were read, each once, in the order of the draw.
         tiles: uint8 (k, side, side, 3).
         features: (k, features) of the tiles.
-        weight: (k,) of each tile in the slide's feature, mean over the draws; sums to 1.
+        weight: (k,) of each tile in the slide's feature, mean over the draws; sums to 1, in
+            expectation only where tiles were drawn from more than the attention.
         evidence: (k, outputs): what a tile says, whatever attention it got, as the task has it.
     """
 
@@ -89,7 +90,16 @@ def predict_subject(
         SlideError: if its tiles cannot be read.
     """
     (log_attention,) = attend(model, [subject], next(model.parameters()).device)
-    gazer = Gazer(model, subject, log_attention, reader, card.tiles, card.temperature, card.task)
+    gazer = Gazer(
+        model,
+        subject,
+        log_attention,
+        exploring(log_attention, subject, options.share_explored),
+        reader,
+        card.tiles,
+        card.temperature,
+        card.task,
+    )
     return _prediction(gazer, _look(gazer, options))
 
 

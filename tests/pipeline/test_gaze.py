@@ -15,7 +15,7 @@ from saccade.pipeline.config import ModelConfig, RunConfig, TilesConfig, ViewCon
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.gaze import Gaze, Gazer
 from saccade.pipeline.glance import glance_at
-from saccade.pipeline.look import Subject, attend, judge, propose
+from saccade.pipeline.look import Subject, attend, exploring, judge, propose
 from saccade.pipeline.model_file import ModelCard, load_model, save_model
 from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.predict import predict_slide
@@ -58,7 +58,9 @@ def gazer(folder: Path) -> Any:
         subject = Subject("slide", ref, glance, slide.mpp)
     with torch.inference_mode(), TileReader(size_px=16, mpp=1.0, workers=1) as reader:
         (log_attention,) = attend(model, [subject], torch.device("cpu"))
-        yield Gazer(model, subject, log_attention, reader, card.tiles, 1.0, card.task)
+        yield Gazer(
+            model, subject, log_attention, log_attention, reader, card.tiles, 1.0, card.task
+        )
 
 
 def everything(gazer: Gazer) -> Gaze:
@@ -131,6 +133,44 @@ def test_draws_come_to_what_all_tiles_give(gazer: Gazer) -> None:
     low, high = gazer.drawn(0, 60).outcome.intervals().T
     assert (high - low < 0.1).all()
     assert ((low <= truth) & (truth <= high)).all()
+
+
+SHARE = 0.5
+
+
+def away_from_attention(gazer: Gazer) -> Gazer:
+    """The same, with a proposal of which half goes where the attention is lowest."""
+    low = -gazer.log_attention.masked_fill(gazer.log_attention.isneginf(), torch.inf)
+    prior = low.flatten().log_softmax(0).view_as(low)
+    subject = replace(gazer.subject, log_prior=prior)
+    proposal = exploring(gazer.log_attention, subject, SHARE)
+    return replace(gazer, subject=subject, log_proposal=proposal)
+
+
+def test_a_draw_from_more_than_attention_is_what_the_walk_of_training_gives(gazer: Gazer) -> None:
+    """That one is unbiased, as tests of the walk show by all of its draws."""
+    away = away_from_attention(gazer)
+    generators = [generator_for("predict", 0)]
+    proposal = propose(away.model, [away.subject], away.config, generators, explore=SHARE)
+    with torch.inference_mode():
+        (wanted,) = judge(away.model, proposal, away.reader.read(proposal.requests))
+    found = away.drawn(0, 1)
+
+    assert not isinstance(wanted, Exception)
+    assert found.outcome.outputs.equal(wanted.reading.logits[0].double())
+    assert found.weight.equal(wanted.reading.weights[0].double())
+    assert found.places.cells.tolist() == wanted.places.cells.tolist()
+    assert found.places.cells.tolist() != gazer.drawn(0, 1).places.cells.tolist()
+
+
+def test_tiles_drawn_from_more_keep_their_attention(gazer: Gazer) -> None:
+    found = away_from_attention(gazer).drawn(0, 2)
+    estimates = found.outcome.estimates
+    assert estimates is not None
+    attention = gazer.log_attention.flatten().double().exp().numpy()
+    np.testing.assert_allclose(found.places.probability, attention[found.places.cells])
+    assert len(estimates) == 2 * 8
+    torch.testing.assert_close(estimates.mean(0), found.outcome.outputs, rtol=0, atol=1e-5)
 
 
 def test_the_most_attended_are_read_and_weighed_by_attention(gazer: Gazer) -> None:
