@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from saccade.pipeline.config import RunConfig
-from saccade.pipeline.errors import SheetError
+from saccade.pipeline.errors import RegionError, ResultsError, SheetError
 from saccade.pipeline.glance import glance_at
 from saccade.pipeline.look import Subject
+from saccade.pipeline.prior import PRIOR, Prior
 from saccade.pipeline.ranks import Ranks
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.sheet import SheetRow
@@ -38,6 +40,7 @@ class Cohort:
         val: slides to choose the best epoch by; may be empty.
         truth: how they are labelled.
         hashes: content hash of each slide, by name.
+        priors: hash of the prior of each slide, by name; empty without priors.
         failures: what was wrong with each slide that was left out, by name.
     """
 
@@ -45,6 +48,7 @@ class Cohort:
     val: list[Example]
     truth: Truth
     hashes: dict[str, str]
+    priors: dict[str, str]
     failures: dict[str, str]
 
 
@@ -87,10 +91,20 @@ def load_cohort(
     examples: dict[str, list[Example]] = {"train": [], "val": []}
     for row, target in wanted:
         if row.slide not in failures:
-            examples[row.split].append(Example(loaded[row.slide][0], target))
-    hashes = {slide: found for slide, (_, found) in loaded.items() if slide not in failures}
+            examples[row.split].append(Example(loaded[row.slide].subject, target))
+    used = {slide: found for slide, found in loaded.items() if slide not in failures}
+    hashes = {slide: found.content for slide, found in used.items()}
+    priors = {slide: found.prior for slide, found in used.items() if found.prior is not None}
     _check(truth, examples, failures)
-    return Cohort(examples["train"], examples["val"], truth, hashes, failures)
+    return Cohort(examples["train"], examples["val"], truth, hashes, priors, failures)
+
+
+class _Loaded(NamedTuple):
+    """A slide, with the hashes of its content and of its prior."""
+
+    subject: Subject
+    content: str
+    prior: str | None
 
 
 def _load_all(
@@ -100,27 +114,33 @@ def _load_all(
     config: RunConfig,
     stride: int,
     progress: Callable[[int, int], None] | None,
-) -> tuple[dict[str, tuple[Subject, str]], dict[str, str]]:
-    """Each slide by its name, with its hash; and what was wrong with those that are not there."""
+) -> tuple[dict[str, _Loaded], dict[str, str]]:
+    """Each slide by its name; and what was wrong with those that are not there."""
     loaded, failures = {}, {}
     for done, row in enumerate(rows, start=1):
         try:
             loaded[row.slide] = _load(row, pyramids, config, stride)
-        except SlideError as error:
+        except (SlideError, RegionError, ResultsError) as error:
             failures[row.slide] = str(error)
         if progress:
             progress(done, len(rows))
     return loaded, failures
 
 
-def _load(row: SheetRow, pyramids: Path, config: RunConfig, stride: int) -> tuple[Subject, str]:
+def _load(row: SheetRow, pyramids: Path, config: RunConfig, stride: int) -> _Loaded:
     ref = SlideRef(row.path, row.mpp)
     with ref.open() as slide:
         pyramid = ensure_pyramid(slide, pyramids / row.slide / "pyramid.zarr", config.pyramid)
         glance = glance_at(pyramid, config.view, stride=stride, name=row.slide)
         tiles = config.tiles
         lattice = slide.lattice_for(tiles.size_px, tiles.mpp, tiles.snap)
-        return Subject(row.slide, ref, glance, slide.mpp, lattice), slide.content_hash
+        subject = Subject(row.slide, ref, glance, slide.mpp, lattice)
+        folder = config.training.priors
+        if folder is None:
+            return _Loaded(subject, slide.content_hash, None)
+        prior = Prior.read(Path(folder) / row.slide / PRIOR)
+        explored = replace(subject, log_prior=prior.over(glance, slide.content_hash))
+        return _Loaded(explored, slide.content_hash, prior.hash)
 
 
 def _check(

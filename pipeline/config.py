@@ -160,6 +160,7 @@ class TrainingConfig:
         explore: share of the draws that is spread evenly over the tissue at first, whatever the
             attention; the weights make up for that. At least 0 and less than 1.
         explore_epochs: over which that share falls to nothing.
+        priors: folder that holds `<slide>/saliency.zarr`: where that share goes instead of evenly.
         early_stopping: epochs without a better validation loss before training ends; 0 for never.
         seed: of initialisation, order and draws.
         workers: threads that read tiles.
@@ -185,6 +186,7 @@ class TrainingConfig:
     entropy_epochs: int = 10
     explore: float = 0.0
     explore_epochs: int = 10
+    priors: str | None = None
     early_stopping: int = 0
     seed: int = 0
     workers: int = 2
@@ -201,6 +203,11 @@ class TrainingConfig:
             )
         require_positive("training.learning_rate", self.learning_rate)
         require(0 <= self.explore < 1, f"training.explore must be in [0, 1), got {self.explore}.")
+        require(
+            self.priors is None or self.explore > 0,
+            "training.priors says where to explore, and training.explore is 0: nothing would be "
+            "drawn from them. Set it to a share, such as 0.2.",
+        )
         require(
             0 < self.layer_decay <= 1,
             f"training.layer_decay must be in (0, 1], got {self.layer_decay}.",

@@ -20,6 +20,9 @@ from saccade.pipeline.stages.field import Field, read_field
 from saccade.pipeline.stages.proposal import field_on_grid
 from saccade.tiling.hashing import array_hash
 
+PRIOR = "saliency.zarr"
+"""Its name in a slide's folder, as `saccade saliency` leaves it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prior:

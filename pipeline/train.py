@@ -210,6 +210,7 @@ def _record(config: RunConfig, cohort: Cohort, device: str, ranks: Ranks) -> Rec
             "train": {e.subject.name: cohort.truth.told(e.target) for e in cohort.train},
             "val": {e.subject.name: cohort.truth.told(e.target) for e in cohort.val},
             "slides": cohort.hashes,
+            **({"priors": cohort.priors} if cohort.priors else {}),
             "device": torch.device(device).type,
             "processes": ranks.count,
         },

@@ -5,11 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saccade.pipeline.errors import RegionError
+from saccade.pipeline.cohort import load_cohort
+from saccade.pipeline.config import TrainingConfig
+from saccade.pipeline.errors import ConfigError, RegionError
 from saccade.pipeline.glance import Glance
+from saccade.pipeline.options import EXPLORED, PredictOptions
 from saccade.pipeline.prior import Prior
 from saccade.pipeline.stages.field import Field, write_field
+from saccade.pipeline.tasks.truth import truth_of
+from saccade.tiling import open_slide
 from saccade.tiling.grid import CellGrid
+from tests.cohort import TINY, TinyCohort, with_training
 
 VALUES = np.random.default_rng(0).random((1, 6, 8)).astype(np.float32)
 
@@ -84,3 +90,59 @@ def test_the_hash_knows_numbers_and_place() -> None:
         for each in (field(), field(VALUES * 2), field(grid=moved), field())
     }
     assert len(hashes) == 3
+
+
+def test_training_explores_where_the_maps_say(
+    tmp_path: Path, cohort: TinyCohort, pyramids: Path
+) -> None:
+    """One slide has no map, another that of its neighbour: both are named and left out."""
+    hashes = {row.slide: opened_hash(row.path) for row in cohort.rows}
+    for row in cohort.rows[:3]:
+        write_map(tmp_path / row.slide / "saliency.zarr", hashes[row.slide])
+    write_map(tmp_path / "s3" / "saliency.zarr", hashes["s2"])
+    found = load_cohort(
+        cohort.rows,
+        truth_of(TINY.task, cohort.rows),
+        pyramids,
+        with_training(explore=0.2, priors=str(tmp_path)),
+        stride=2,
+    )
+
+    assert [each.subject.name for each in found.train] == ["s0", "s1", "s2"]
+    assert "another slide" in found.failures["s3"]
+    assert "is no field" in found.failures["s4"]
+    assert set(found.priors) == {"s0", "s1", "s2"}
+    for each in found.train:
+        prior = each.subject.log_prior
+        assert prior is not None
+        assert prior.shape == each.subject.glance.valid.shape
+        assert float(prior.exp().sum()) == pytest.approx(1, abs=1e-5)
+
+
+def opened_hash(path: Path) -> str:
+    with open_slide(path) as slide:
+        return slide.content_hash
+
+
+def write_map(path: Path, slide_hash: str) -> None:
+    provenance = {"stage": "saliency", "slide": slide_hash}
+    write_field(path, field(grid=CellGrid((6, 8), (200.0, 200.0)), provenance=provenance))
+
+
+def test_maps_that_nothing_would_follow_are_refused() -> None:
+    with pytest.raises(ConfigError, match="explore is 0"):
+        TrainingConfig(priors="results")
+    prior = Prior(Path("field.zarr"), field())
+    with pytest.raises(ConfigError, match="draws nothing from the prior"):
+        PredictOptions(prior=prior, explore=0)
+    with pytest.raises(ConfigError, match="by attention alone"):
+        PredictOptions(prior=prior, top=True)
+
+
+def test_a_share_of_the_draws_follows_a_prior_unless_another_is_said() -> None:
+    prior = Prior(Path("field.zarr"), field())
+    assert PredictOptions().share_explored == 0
+    assert PredictOptions(prior=prior).share_explored == EXPLORED
+    assert PredictOptions(prior=prior, explore=0.5).share_explored == 0.5
+    assert PredictOptions(explore=0.5).share_explored == 0.5
+    assert PredictOptions(prior=prior).inputs != PredictOptions(explore=EXPLORED).inputs
