@@ -271,7 +271,7 @@ def predict(
         repeats=repeats,
         top=top,
         until_sure=until_sure,
-        prior=prior and Prior.read(prior),
+        prior=None if prior is None else Prior.read(prior),
         explore=explore,
         device=choose_device(device),
         workers=workers,

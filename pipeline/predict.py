@@ -83,7 +83,7 @@ def predict_slide(
         glance = glance_at(pyramid, card.view, stride=model.attention.stride, name=name)
         tiles = card.tiles
         lattice = slide.lattice_for(tiles.size_px, tiles.mpp, tiles.snap)
-        prior = options.prior and options.prior.over(glance, slide.content_hash)
+        prior = None if options.prior is None else options.prior.over(glance, slide.content_hash)
         subject = Subject(name, slide_ref, glance, slide.mpp, lattice, prior)
         with TileReader(size_px=tiles.size_px, mpp=tiles.mpp, workers=options.workers) as reader:
             prediction = predict_subject(model, card, subject, reader, options)
