@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import saccade
+from saccade.cli.embed import embed
 from saccade.cli.errors import input_errors_in_one_line
 from saccade.cli.options import (
     DeviceOption,
@@ -285,6 +286,10 @@ def predict(
 app.command(
     epilog="Example: `saccade saliency slide.svs --model saliency.safetensors --out results/s`"
 )(saliency)
+
+app.command(
+    epilog="Example: `saccade embed slide.svs --model model.safetensors --out results/s/embedding`"
+)(embed)
 
 
 @app.command(epilog="Example: `saccade run slide.svs --models models --out results/slide`")

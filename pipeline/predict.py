@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from saccade.pipeline.config import PyramidConfig
-from saccade.pipeline.errors import ConfigError
+from saccade.pipeline.errors import ConfigError, ResultsError
 from saccade.pipeline.files import write_json
 from saccade.pipeline.glance import glance_at
 from saccade.pipeline.lock import exclusive
@@ -15,7 +15,7 @@ from saccade.pipeline.model_file import ModelCard, load_model, weights_hash
 from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.prediction import Prediction, predict_subject
 from saccade.pipeline.reading import SlideRef, TileReader
-from saccade.pipeline.record import RECORD, Record, Stopwatch
+from saccade.pipeline.record import RECORD, RECORD_OF_EMBEDDING, Record, Stopwatch
 from saccade.pipeline.results import is_complete, write_results
 from saccade.pipeline.thumbnails import ensure_pyramid
 from saccade.tiling import Slide
@@ -54,11 +54,16 @@ def predict_slide(
     Raises:
         SlideError: if the slide cannot be read, has no mpp or no tissue.
         ModelFileError: if the model cannot be read.
-        ResultsError: if another process is writing to `out`.
+        ResultsError: if `out` holds an embedding, or another process is writing to it.
         ConfigError: if the options ask for what the model cannot say.
         RegionError: if the prior is of another slide, or has nothing on the tissue.
     """
     watch = Stopwatch()
+    if (out / RECORD_OF_EMBEDDING).exists():
+        raise ResultsError(
+            f"{out}: holds what `saccade embed` made, whose features.h5 would be lost; choose "
+            "another --out."
+        )
     with slide_ref.open() as slide, exclusive(out):
         record = Record(
             step="predict",

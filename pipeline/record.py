@@ -15,6 +15,7 @@ from typing import Any
 import saccade
 
 RECORD = "record.json"
+RECORD_OF_EMBEDDING = "features.record.json"
 
 _PACKAGES = ("numpy", "openslide-python", "tifffile", "zarr", "torch", "timm")
 

@@ -20,6 +20,7 @@ COMMANDS = (
         "split",
         "predict",
         "saliency",
+        "embed",
         "run",
         "export",
         "evaluate",

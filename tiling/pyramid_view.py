@@ -166,6 +166,21 @@ class Pyramid:
         )
         return View(np.rint(mean).astype(np.uint8), np.clip(tissue, 0, 1), mpp, grid)
 
+    def tissue_share(self, side_um: float) -> NDArray[np.float32]:
+        """How much of each square of that side is tissue, (rows, cols), by the finest level.
+
+        Squares lie side by side from the slide's corner; of those that reach beyond the slide, it
+        is how much of what is there.
+        """
+        finest = self.levels[0]
+        ratio = side_um / finest.mpp_xy[1], side_um / finest.mpp_xy[0]
+        cell_l0 = side_um / self.mpp_l0[0], side_um / self.mpp_l0[1]
+        shape = CellGrid.covering(self.size_l0, cell_l0).shape
+        if min(ratio) < 1:
+            return nearest(self.tissue(0).astype(np.float32), shape, ratio)
+        share = area_mean(partial(self._tissue_rows, 0), finest.shape, shape, ratio)
+        return np.clip(share, 0, 1)
+
     def _level_for(self, mpp: float) -> int:
         """The level of that scale, else one of at most half its pixel size, as far as there is.
 

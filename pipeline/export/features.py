@@ -6,23 +6,44 @@ Sources: github.com/mahmoodlab/CLAM (`wsi_core`, `dataset_h5.py`) and github.com
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.pipeline.files import atomic_path
-from saccade.tiling.places import Places
 from saccade.tiling.slide import Slide
 
 _ROWS_PER_CHUNK = 1024
 _MPP_OF_1X = 10.0  # the field's convention: 1 um a pixel is called 10x, 0.5 is 20x, 0.25 is 40x
 
 
+class SquareTiles(Protocol):
+    """Square tiles of a slide; attributes as `Places` has them."""
+
+    @property
+    def corners_l0(self) -> NDArray[np.int64]: ...  # noqa: D102
+
+    @property
+    def side_px(self) -> int: ...  # noqa: D102
+
+    @property
+    def mpp(self) -> float: ...  # noqa: D102
+
+    @property
+    def side_l0(self) -> tuple[float, float]: ...  # noqa: D102
+
+
 def write_features_h5(
-    path: Path, features: NDArray[np.floating[Any]], places: Places, slide: Slide, *, encoder: str
+    path: Path,
+    features: NDArray[np.floating[Any]],
+    tiles: SquareTiles,
+    slide: Slide,
+    *,
+    encoder: str,
 ) -> None:
     """Write `features` (n, dims) float32 and `coords` (n, 2) int64, level-0 corners (x, y).
 
@@ -33,41 +54,70 @@ def write_features_h5(
 
     Args:
         path: where to write.
-        features: (n, dims), in the order of `places`.
-        places: the tiles.
+        features: (n, dims), in the order of `tiles`.
+        tiles: where they are.
         slide: where the tiles come from.
         encoder: name of the network that made the features.
 
     Raises:
-        ValueError: if there is not one finite row of features per place.
+        ValueError: if there is not one finite row of features per tile.
     """
-    if features.ndim != 2 or len(features) != len(places):
+    if features.ndim != 2 or len(features) != len(tiles.corners_l0):
         raise ValueError(
-            f"features need one row per tile, shape ({len(places)}, dims), "
+            f"features need one row per tile, shape ({len(tiles.corners_l0)}, dims), "
             f"but have shape {features.shape}."
         )
     if not np.isfinite(features).all():
         raise ValueError("features must be finite; a model would learn nothing from NaN.")
+    dims = features.shape[1]
+    write_feature_blocks(path, [features], dims, tiles, slide, about={"encoder": encoder})
+
+
+def write_feature_blocks(
+    path: Path,
+    blocks: Iterable[NDArray[np.floating[Any]]],
+    dims: int,
+    tiles: SquareTiles,
+    slide: Slide,
+    *,
+    about: Mapping[str, Any],
+) -> None:
+    """Write what `write_features_h5` does, from blocks of rows, one in memory at a time.
+
+    Args:
+        path: where to write.
+        blocks: (any, dims) each; together a row for each tile, in the order of `tiles`.
+        dims: length of a row.
+        tiles: where they are.
+        slide: where the tiles come from.
+        about: attributes of `features`.
+    """
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        table = _dataset(file, "features", features.astype(np.float32))
-        table.attrs.update(name=slide.name, encoder=encoder)
-        coords = _dataset(file, "coords", places.corners_l0.astype(np.int64))
-        coords.attrs.update(_coords_attributes(places, slide))
+        table = _dataset(file, "features", (len(tiles.corners_l0), dims), np.float32)
+        done = 0
+        for block in blocks:
+            table[done : done + len(block)] = block
+            done += len(block)
+        assert done == len(table), f"{done} rows of {len(table)}"
+        table.attrs.update(name=slide.name, **about)
+        coords = _dataset(file, "coords", tiles.corners_l0.shape, np.int64)
+        coords[:] = tiles.corners_l0
+        coords.attrs.update(_coords_attributes(tiles, slide))
 
 
-def _dataset(file: h5py.File, name: str, rows: NDArray[Any]) -> h5py.Dataset:
-    chunks = (min(len(rows), _ROWS_PER_CHUNK), rows.shape[1])
-    return file.create_dataset(name, data=rows, chunks=chunks if len(rows) else None)
+def _dataset(file: h5py.File, name: str, shape: tuple[int, ...], kind: type) -> h5py.Dataset:
+    chunks = (min(shape[0], _ROWS_PER_CHUNK), shape[1])
+    return file.create_dataset(name, shape, kind, chunks=chunks if shape[0] else None)
 
 
-def _coords_attributes(places: Places, slide: Slide) -> dict[str, Any]:
+def _coords_attributes(tiles: SquareTiles, slide: Slide) -> dict[str, Any]:
     width, height = slide.size_l0
     attributes: dict[str, Any] = {
         "name": Path(slide.name).stem,
-        "patch_size": places.side_px,
-        "patch_size_level0": round(places.side_l0[0]),
+        "patch_size": tiles.side_px,
+        "patch_size_level0": round(tiles.side_l0[0]),
         "level0_magnification": slide.info.objective_power or _magnification(slide.mpp[0]),
-        "target_magnification": _magnification(places.mpp),
+        "target_magnification": _magnification(tiles.mpp),
         "overlap": 0,
         "savetodir": "",
         "save_path": "",
@@ -75,9 +125,9 @@ def _coords_attributes(places: Places, slide: Slide) -> dict[str, Any]:
         "level0_height": height,
         "level_dim": (width, height),
     }
-    level = slide.level_for(places.mpp / slide.mpp[0])
+    level = slide.level_for(tiles.mpp / slide.mpp[0])
     downsample = slide.levels[level].downsample
-    if np.isclose(downsample * slide.mpp[0], places.mpp, rtol=0.01):
+    if np.isclose(downsample * slide.mpp[0], tiles.mpp, rtol=0.01):
         shape = slide.levels[level]
         attributes |= {
             "patch_level": level,
