@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,29 @@ class Cohort:
     def with_saliency(self) -> list[str]:
         """Slides whose saliency is found: those that are predicted, if there is a model for it."""
         return self.predicted if self.settings["saliency"] else []
+
+    @property
+    def embedded(self) -> list[str]:
+        """Slides whose tiles become features: all, since whoever learns from features needs all."""
+        return [row.slide for row in self.rows] if self.settings["embed"] else []
+
+    @property
+    def embed_files(self) -> list[str]:
+        """Files that embedding reads beside the slide."""
+        return [
+            self.settings["embed"][key]
+            for key in ("model", "weights", "sampler")
+            if key in self.settings["embed"]
+        ]
+
+    @property
+    def embed_flags(self) -> str:
+        """Options of `saccade embed`, for the shell."""
+        words = []
+        for key, value in self.settings["embed"].items():
+            for each in value if isinstance(value, list) else [value]:
+                words += [f"--{key.replace('_', '-')}", str(each)]
+        return shlex.join(words)
 
     @property
     def _split(self) -> str | None:

@@ -7,11 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import safetensors
 import zarr
 
+from saccade.pipeline.embed.encoder import EncoderChoice
+from saccade.pipeline.embed.options import EmbedOptions
+from saccade.pipeline.embed.run import embed_slide
 from saccade.pipeline.evaluate import evaluate
 from saccade.pipeline.model_file import load_model
 from saccade.pipeline.options import PredictOptions
@@ -102,6 +106,23 @@ def test_files_and_facts_of_saliency(cohort: TinyCohort, tmp_path: Path, one_thr
     assert unexplained([*record, *record["cost"]], "record.json") == []
     measured = keys_of(out / "saliency.geojson")["features"][0]["properties"]["measurements"]
     assert unexplained(measured, heading) == []
+
+
+def test_files_and_facts_of_an_embedding(
+    results: Path, trained: Path, cohort: TinyCohort, tmp_path: Path
+) -> None:
+    heading = "Of an embedding: `saccade embed`"
+    model, pyramid = trained / "model.safetensors", results / "s6" / "pyramid.zarr"
+    for name, sampler in (("all", None), ("drawn", model)):
+        options = EmbedOptions(sampler=sampler, pyramid=pyramid)
+        embed_slide(SlideRef(cohort.path("s6")), EncoderChoice(model), tmp_path / name, options)
+        names = [path.name for path in (tmp_path / name).iterdir() if path.name[0] != "."]
+        assert unexplained(names, heading) == []
+        with h5py.File(tmp_path / name / "features.h5") as file:
+            facts = [key for table in file.values() for key in table.attrs]
+        assert unexplained(facts, heading) == []
+        record = keys_of(tmp_path / name / "features.record.json")
+        assert unexplained([*record, *record["cost"]], "record.json") == []
 
 
 def test_numbers_of_a_cohort(results: Path) -> None:

@@ -34,6 +34,7 @@ rule all:
         f"{RESULTS}/summary.csv",
         expand(f"{RESULTS}/{{slide}}/qupath/attention.geojson", slide=COHORT.predicted),
         expand(f"{RESULTS}/{{slide}}/saliency.png", slide=COHORT.with_saliency),
+        expand(f"{RESULTS}/{{slide}}/embedding/features.h5", slide=COHORT.embedded),
 
 
 include: "slides.smk"
@@ -43,6 +44,11 @@ include: "training.smk"
 if config["saliency"]:
 
     include: "saliency.smk"
+
+
+if config["embed"]:
+
+    include: "embed.smk"
 
 
 # A slide that fails costs neither the others (with --keep-going) nor the table, which names it.

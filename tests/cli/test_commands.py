@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
+import h5py
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -103,6 +104,25 @@ def test_saliency_leaves_a_picture_and_is_done_once(cohort: TinyCohort, tmp_path
     assert second.stderr.splitlines()[-1].endswith("saliency.png is up to date")
     assert "cannot be read as a GeoJSON" in refusal(*command, "--roi", tmp_path / "no.geojson")
     assert "is not a saliency model" in refusal(*command, "--model", cohort.run)
+
+
+def test_embedding_leaves_a_table_and_is_done_once(
+    cohort: TinyCohort, predicted: Path, tmp_path: Path
+) -> None:
+    pyramid, out = predicted / "pyramid.zarr", tmp_path / "out"
+    named = ["--encoder", "compact", "--tile-px", 32, "--tile-mpp", 1]
+    common = ["embed", cohort.path("s6"), "--out", out, "--pyramid", pyramid]
+    first, second = (saccade_(*common, *named) for _ in range(2))
+
+    warning, done = first.stderr.splitlines()
+    assert "compact: no --weights, so this encoder is untrained" in warning
+    assert done == str(out / "features.h5")
+    assert second.stderr.splitlines()[-1].endswith("features.h5 is up to date")
+    assert "either --model or --encoder" in refusal(*common)
+    assert "KEY=VALUE" in refusal(*common, *named, "--encoder-option", "width")
+    assert saccade_(*common, *named, "--encoder-option", "width=8").exit_code == 0
+    with h5py.File(out / "features.h5") as file:
+        assert file["features"].shape[1] == 8 * 8  # mean and maximum of 4 x 8 channels
 
 
 @pytest.mark.parametrize(
@@ -396,5 +416,5 @@ def test_a_bug_is_no_error_of_the_input(
 
 def test_the_commands_are_those_that_are_promised() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    promised = {"info", "pyramid", "train", "split", "predict", "saliency", "run"}
+    promised = {"info", "pyramid", "train", "split", "predict", "saliency", "embed", "run"}
     assert set(commands) == promised | {"export", "evaluate", "demo"}

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import pytest
 import yaml
 
@@ -194,17 +195,28 @@ def test_a_model_that_is_there_is_not_trained(copy: Path, trained: Path) -> None
     assert set(planned(copy)) == per_slide(*TESTED) | ONCE_AT_THE_END
 
 
-def test_a_saliency_model_adds_a_map_for_each_predicted_slide(copy: Path, trained: Path) -> None:
-    model = write_narrow_model(copy / "saliency.safetensors")
+def test_saliency_and_embedding_add_a_job_a_slide(copy: Path, trained: Path) -> None:
+    """Saliency for each slide that is predicted, features for each of the sheet."""
+    write_narrow_model(copy / "saliency.safetensors")
+    model = str(trained / "model.safetensors")
     write_config(
-        copy, model=str(trained / "model.safetensors"), predict="test", saliency=str(model)
+        copy,
+        model=model,
+        predict="test",
+        saliency="saliency.safetensors",
+        embed={"model": model, "min_tissue": 0.5},
     )
-    assert set(planned(copy)) == per_slide(*TESTED) | {"saliency s6"} | ONCE_AT_THE_END
+    per_sheet = {f"{rule} {slide}" for rule in ("pyramid", "embed") for slide in SLIDES}
+    wanted = per_slide(*TESTED) | {"saliency s6"} | per_sheet | ONCE_AT_THE_END
+    assert set(planned(copy)) == wanted
 
-    ended = snakemake(copy, "results/s6/saliency.record.json")
+    features = copy / "results" / "s6" / "embedding" / "features.h5"
+    ended = snakemake(copy, "results/s6/saliency.record.json", str(features.relative_to(copy)))
 
     assert ended.returncode == 0, ended.stdout
     assert (copy / "results" / "s6" / "saliency.png").is_file()
+    with h5py.File(features) as file:
+        assert file["features"].attrs["min_tissue"] == 0.5
     linted = snakemake(copy, "--lint")
     assert linted.returncode == 0, linted.stdout
 
