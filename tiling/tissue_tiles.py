@@ -13,6 +13,9 @@ from saccade.tiling.places import corners_l0
 from saccade.tiling.pyramid_view import Pyramid
 from saccade.tiling.slide import Slide
 
+_ROUNDING = 1e-6
+"""Of a share: the mean of a tile that is all tissue may come out as 0.99999994."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TissueTiles:
@@ -63,7 +66,7 @@ def tissue_tiles(
     side_l0 = side_px * x, side_px * y
     grid = CellGrid.covering(slide.size_l0, side_l0)
     share = pyramid.tissue_share(side_px * mpp) * _on_slide(grid, slide.size_l0)
-    cells = np.flatnonzero(share >= least)
+    cells = np.flatnonzero(share >= least - _ROUNDING)
     if not len(cells):
         raise NoTissueError(
             f"{slide.name}: no tile of {side_px} px at {mpp:g} um/px is at least {least:.0%} "

@@ -5,7 +5,7 @@ features.record.json  what ran; written last, so that its presence says that the
 
 Memory does not depend on the slide: three pieces of pixels of 32 MB (or a batch each, if that is
 more), what decoding keeps of source tiles (256 MB at most), what the network makes of a batch, and
-24 bytes a tile. Features go to a file as they are made.
+a few dozen bytes a tile. Features go to a file as they are made.
 """
 
 from __future__ import annotations
@@ -79,12 +79,7 @@ def embed_slide(
         ResultsError: if `out` holds a prediction, or another process is writing to it.
     """
     watch = Stopwatch()
-    if (out / RECORD_OF_PREDICTION).exists():
-        raise ResultsError(
-            f"{out}: holds a prediction, whose {FEATURES} would be lost; choose another --out, "
-            f"such as {out / 'embedding'}. Its thumbnails can be used: --pyramid "
-            f"{out / 'pyramid.zarr'}."
-        )
+    _refuse_prediction(out)
     with slide_ref.open() as slide, exclusive(out):
         pyramid_path = options.pyramid or out / "pyramid.zarr"
         config = _pyramid_config(pyramid_path, choice, options)
@@ -106,15 +101,21 @@ def embed_slide(
         identity = {**inputs, "code": record.code, "places": _hash_of(tiles.corners_l0)}
         with workshop(out / FEATURES, identity) as folder:
             log = FeatureLog(folder / "features.log", encoder.dims)
-            run = _Run(slide_ref, tiles, encoder, options, log, progress)
-            counts |= run.finish()
-            about = {**encoder.about, **_rule(options)}
-            write_feature_blocks(
-                out / FEATURES, log.blocks(), encoder.dims, tiles, slide, about=about
-            )
+            counts |= _Run(slide_ref, tiles, encoder, options, log, progress).finish()
+            about, dims = {**encoder.about, **_rule(options)}, encoder.dims
+            write_feature_blocks(out / FEATURES, log.blocks(), dims, tiles, slide, about=about)
         cost = watch.cost(**counts)
-        write_json(out / RECORD, Record(record.step, record.inputs, cost).as_dict())
+        write_json(out / RECORD, Record(record.step, inputs, cost).as_dict())
         return True
+
+
+def _refuse_prediction(out: Path) -> None:
+    if (out / RECORD_OF_PREDICTION).exists():
+        raise ResultsError(
+            f"{out}: holds a prediction, whose {FEATURES} would be lost; choose another --out, "
+            f"such as {out / 'embedding'}. Its thumbnails can be used: --pyramid "
+            f"{out / 'pyramid.zarr'}."
+        )
 
 
 def _tiles(
@@ -127,13 +128,8 @@ def _tiles(
     """The tiles to embed, and how many there are of them."""
     wanted = choice.tiles
     if options.sampler is None:
-        found = tissue_tiles(
-            slide,
-            pyramid,
-            side_px=wanted.size_px,
-            mpp=wanted.mpp,
-            least=options.min_tissue,
-        )
+        least, side = options.min_tissue, wanted.size_px
+        found = tissue_tiles(slide, pyramid, side_px=side, mpp=wanted.mpp, least=least)
         return found, {"tiles_embedded": len(found), "tiles_in_grid": found.in_grid}
     drawn = sampled_tiles(
         options.sampler,

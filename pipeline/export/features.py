@@ -22,19 +22,23 @@ _MPP_OF_1X = 10.0  # the field's convention: 1 um a pixel is called 10x, 0.5 is 
 
 
 class SquareTiles(Protocol):
-    """Square tiles of a slide; attributes as `Places` has them."""
+    """Square tiles of a slide, such as `Places` and `TissueTiles`."""
 
     @property
-    def corners_l0(self) -> NDArray[np.int64]: ...  # noqa: D102
+    def corners_l0(self) -> NDArray[np.int64]:
+        """Upper-left corners (x, y), level-0 pixels, (n, 2)."""
 
     @property
-    def side_px(self) -> int: ...  # noqa: D102
+    def side_px(self) -> int:
+        """Edge length, pixels at `mpp`."""
 
     @property
-    def mpp(self) -> float: ...  # noqa: D102
+    def mpp(self) -> float:
+        """Micrometres per pixel at which they are read."""
 
     @property
-    def side_l0(self) -> tuple[float, float]: ...  # noqa: D102
+    def side_l0(self) -> tuple[float, float]:
+        """Level-0 pixels (x, y) that one spans."""
 
 
 def write_features_h5(

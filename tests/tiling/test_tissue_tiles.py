@@ -81,6 +81,14 @@ def test_shares_of_any_tiles_are_those_of_their_areas(
     assert found.corners_l0.tolist() == grid
 
 
+def test_what_is_all_tissue_is_so_on_any_grid(tmp_path: Path) -> None:
+    """Shares are sums of parts that are rounded."""
+    slide, pyramid = labelled(tmp_path, np.ones((21, 63), bool))
+    found = tissue_tiles(slide, pyramid, side_px=19, mpp=0.7, least=1.0)
+
+    assert len(found) == (21 * 8 * 10 // (19 * 14)) * (63 * 8 * 10 // (19 * 14))
+
+
 def test_tiles_begin_at_pixels_that_are_read(tmp_path: Path) -> None:
     """17 px at 1.1 um/px are 37.4 of level 0: off the grid by half a pixel at most."""
     slide, pyramid = labelled(tmp_path, np.ones((20, 40), bool))
