@@ -130,7 +130,9 @@ class EncoderChoice:
     @property
     def untrained(self) -> bool:
         """Whether the network has seen nothing yet."""
-        return self.name is not None and self.weights is None and not self.name.startswith(_HUB)
+        if self.name is None or self.weights is not None:
+            return False
+        return not self.name.removeprefix("timm:").startswith(_HUB)
 
     @cached_property
     def card(self) -> ModelCard | None:
@@ -229,7 +231,7 @@ class EncoderChoice:
         try:
             dims = made.encode(np.zeros((1, side, side, 3), np.uint8)).shape[1]
         except (RuntimeError, AssertionError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigError(
                 f"{about['encoder']}: does not take tiles of {side} px ({reason})."
             ) from error

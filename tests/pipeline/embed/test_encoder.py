@@ -48,7 +48,9 @@ def test_an_untrained_encoder_is_always_the_same_one() -> None:
     assert torch.equal(torch.get_rng_state(), state)  # and nobody else's dice were thrown
     assert by_name("compact").untrained
     assert by_name("compact").inputs["weights"] == "untrained"
-    assert not by_name("hf-hub:owner/name").untrained
+    for name in ("hf-hub:owner/name", "timm:hf-hub:owner/name"):
+        assert not by_name(name).untrained
+        assert by_name(name).inputs["encoder"] == "timm:hf-hub:owner/name"
 
 
 def test_options_reach_the_encoder() -> None:
