@@ -18,6 +18,7 @@ from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.predict import predict_slide
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.record import RECORD_OF_EMBEDDING as RECORD
+from saccade.pipeline.tasks.classes import Classes
 from saccade.tiling import open_slide
 from saccade.tiling.errors import NoTissueError
 from saccade.tiling.pyramid_view import Pyramid
@@ -33,7 +34,7 @@ BATCH = EmbedOptions(batch=16, workers=1)
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiles of 32 px at 0.5 um/px, from a network that has seen nothing."""
     torch.manual_seed(0)
-    card = ModelCard.of(TINY, ("a", "b"))
+    card = ModelCard.of(TINY, Classes(("a", "b")))
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     save_model(path, card.build().state_dict(), card)
     return path
