@@ -6,9 +6,10 @@ Images of 1500, 3000, 6000 and 12000 px a side hold what Megapixel MNIST has at 
 digits and 50 boxes of noise; their overview always has 180 px a side. Attention sampling (networks
 `paper`, 10 tiles of 50 px, batches of 16) reads them as slides, as `saccade train` does: reading
 and drawing are part of a step. Beside it, one step of the same feature network on the whole image,
-and on all patches of 50 px of it, batch 1, from memory: reading costs them nothing. Each figure is
-from a fresh process; memory is its peak, all libraries included. All of an image is tried up to
-3000 px a side.
+and on all patches of 50 px of it, batch 1, from memory: reading costs them nothing. The feature
+network alone on the tiles of a step, by torch's own backward pass, says how fast the machine is: it
+stands for what others measured elsewhere. Each figure is the median of rounds, each from a fresh
+process; memory is its peak, all libraries included. All of an image is tried up to 3000 px a side.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ from saccade.pipeline.yaml_config import load_config
 mpl.use("Agg")
 
 SIDES = (1500, 3000, 6000, 12000)
-WAYS = {"sampling": SIDES, "whole image": SIDES[:2], "all patches": SIDES[:2]}
-_OVERVIEW, _BATCH, _STEPS = 180, 16, 5
+ALONE = "tiles alone"
+WAYS = {"sampling": SIDES, ALONE: SIDES[:1], "whole image": SIDES[:2], "all patches": SIDES[:2]}
+BATCHES = {"sampling": 16, ALONE: 16}  # images a step, others one
+_OVERVIEW, _BATCH, _STEPS, _TILES = 180, 16, 5, 10
 
 
 def write_set(folder: Path, mnist: Path, side: int) -> None:
@@ -60,7 +63,7 @@ def write_set(folder: Path, mnist: Path, side: int) -> None:
             ]
             mega.write_slide(folder / f"slides/{number}.tif", mega.pasted(apart, side), low)
             sheet.writerow([number, f"slides/{number}.tif", f"digit_{number % 10}", "train"])
-    (folder / "run.yaml").write_text(mega.RUN.format(mpp=side / _OVERVIEW, tiles=10))
+    (folder / "run.yaml").write_text(mega.RUN.format(mpp=side / _OVERVIEW, tiles=_TILES))
 
 
 def sampling(folder: Path) -> None:
@@ -102,7 +105,21 @@ def everything(folder: Path, *, patches: bool) -> None:
     measure.report(cpu=median(costs[1:]), peak_mb=measure.own_peak_mb())
 
 
-def draw_plot(path: Path, found: dict[tuple[str, int], measure.Result]) -> None:
+def tiles_alone() -> None:
+    """A step of the feature network alone on as many tiles as one of sampling reads."""
+    torch.manual_seed(0)
+    encoder, head = paper_encoder(), torch.nn.Linear(32, 10)
+    layers = torch.nn.Sequential(*encoder.trunk).to(memory_format=torch.channels_last)
+    tiles = torch.rand(_BATCH * _TILES, 3, 50, 50).to(memory_format=torch.channels_last)
+    costs = []
+    for _ in range(1 + _STEPS):
+        with measure.clock() as spent:
+            head(layers(tiles).amax(dim=(2, 3))).logsumexp(dim=1).sum().backward()
+        costs.append(spent.cpu)
+    measure.report(cpu=median(costs[1:]), peak_mb=measure.own_peak_mb())
+
+
+def draw_plot(path: Path, found: dict[tuple[str, int], list[measure.Result]]) -> None:
     """CPU time and memory over the side of the image."""
     import matplotlib.pyplot as plt
 
@@ -110,12 +127,12 @@ def draw_plot(path: Path, found: dict[tuple[str, int], measure.Result]) -> None:
     for axis, key, label in zip(
         axes, ("cpu", "peak_mb"), ("CPU seconds an image", "peak memory, MB"), strict=True
     ):
-        for way in WAYS:
-            each = _BATCH if way == "sampling" and key == "cpu" else 1
+        for way in (way for way in WAYS if way != ALONE):
+            each = BATCHES.get(way, 1) if key == "cpu" else 1
             points = [
-                (side, found[way, side][key] / each)
-                for side in SIDES
-                if key in found.get((way, side), {})
+                (side, measure.middle(found[way, side], key) / each)
+                for side in WAYS[way]
+                if not measure.has_failed(found[way, side])
             ]
             axis.plot(*np.array(points).T, marker="o", label=way)
         axis.set(xscale="log", yscale="log", xlabel="pixels a side", ylabel=label)
@@ -131,35 +148,53 @@ def main() -> None:
     )
     parser.add_argument("--mnist", type=Path, help="folder of the idx files")
     parser.add_argument("--work", type=Path, required=True, help="folder for slides and the plot")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--one", nargs=2, metavar=("WAY", "SIDE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        folder = options.work / options.one[1]
-        way = options.one[0]
-        sampling(folder) if way == "sampling" else everything(folder, patches="patch" in way)
+        way, side = options.one
+        measure_one(way, options.work / side)
         return
     measure.heading(["saccade", "torch"])
-    found: dict[tuple[str, int], measure.Result] = {}
     for side in SIDES:
         write_set(options.work / str(side), options.mnist, side)
-        for way in (way for way, sides in WAYS.items() if side in sides):
-            one = ["--work", str(options.work), "--one", way, str(side)]
-            found[way, side] = measure.fresh(sys.argv[0], one, threads=1, memory_gb=9)
-    rows = [
-        [way, str(side), *(_cells(way, found[way, side]))]
-        for way, sides in WAYS.items()
-        for side in sides
-    ]
-    columns = ["what is computed", "side, px", "CPU s a step", "CPU s an image", "peak, MB"]
-    measure.table("A training step", columns, rows)
+    wanted = [(way, side) for way, sides in WAYS.items() for side in sides]
+
+    def run(name: str, _: int) -> measure.Result:
+        way, side = wanted[int(name)]
+        one = ["--work", str(options.work), "--one", way, str(side)]
+        return measure.fresh(sys.argv[0], one, threads=1, memory_gb=9)
+
+    results = measure.rounds([str(i) for i in range(len(wanted))], options.rounds, run)
+    found = {each: results[str(i)] for i, each in enumerate(wanted)}
+    columns = (
+        *("what is computed", "side, px", "CPU s a step", "by tiles alone"),
+        *("CPU s an image", "peak, MB"),
+    )
+    measure.table("A training step", columns, [_row(*each, found) for each in wanted])
+    measure.failures({f"{way}, {side} px": each for (way, side), each in found.items()})
     draw_plot(options.work / "cost.png", found)
 
 
-def _cells(way: str, result: measure.Result) -> list[str]:
-    if "failed" in result:
-        return [result["failed"], "", ""]
-    batch = _BATCH if way == "sampling" else 1
-    return [f"{result['cpu']:.2f}", f"{result['cpu'] / batch:.3f}", f"{result['peak_mb']:.0f}"]
+def measure_one(way: str, folder: Path) -> None:
+    """One way on one set, in a process of its own."""
+    if way == "sampling":
+        sampling(folder)
+    elif way == ALONE:
+        tiles_alone()
+    else:
+        everything(folder, patches="patch" in way)
+
+
+def _row(way: str, side: int, found: dict[tuple[str, int], list[measure.Result]]) -> list[str]:
+    own = found[way, side]
+    if measure.has_failed(own):
+        return [way, str(side), "", "", "", ""]
+    cpu = measure.middle(own, "cpu")
+    relative = measure.ratio(own, found[ALONE, SIDES[0]], "cpu")
+    an_image = cpu / BATCHES.get(way, 1)
+    peak = measure.middle(own, "peak_mb")
+    return [way, str(side), f"{cpu:.2f}", relative, f"{an_image:.3f}", f"{peak:.0f}"]
 
 
 if __name__ == "__main__":
