@@ -1,14 +1,18 @@
 """Models from plain names and numbers."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from saccade.models.attention_networks import build_attention
 from saccade.models.attention_sampling import AttentionSampling
+from saccade.models.attended_encoder import AttendedEncoder
 from saccade.models.density import DensityFirst
 from saccade.models.encoders import build_encoder
+from saccade.models.residual_attention import AttentionKind
+
+AttentionModuleKind = Literal["none"] | AttentionKind
 
 
 def build_model(
@@ -18,6 +22,7 @@ def build_model(
     attention_options: Mapping[str, int] | None = None,
     encoder: str = "compact",
     encoder_options: Mapping[str, Any] | None = None,
+    attention_module: AttentionModuleKind = "none",
     pretrained: bool = False,
     state_dict: Mapping[str, Tensor] | None = None,
     in_channels: int = 3,
@@ -33,6 +38,8 @@ def build_model(
         attention_options: `channels` and `stride` of the residual network.
         encoder: name for `build_encoder`, its options in `encoder_options`.
         encoder_options: `width` of the compact encoder; those of `timm.create_model`.
+        attention_module: kind of the mask of a module behind the encoder's last stage
+            (`AttendedEncoder`); `none` leaves it out.
         pretrained: fetch the weights of a timm encoder.
         state_dict: weights of a timm encoder at hand.
         in_channels: channels of views and tiles.
@@ -42,15 +49,16 @@ def build_model(
         unit_features: scale each tile's features to length one, as the paper does.
     """
     network = build_attention(attention, in_channels=in_channels, **(attention_options or {}))
+    close = build_encoder(
+        encoder,
+        in_channels=in_channels,
+        pretrained=pretrained,
+        state_dict=state_dict,
+        **(encoder_options or {}),
+    )
     return AttentionSampling(
         attention=DensityFirst(network, gain=density_gain) if density_gain else network,
-        encoder=build_encoder(
-            encoder,
-            in_channels=in_channels,
-            pretrained=pretrained,
-            state_dict=state_dict,
-            **(encoder_options or {}),
-        ),
+        encoder=close if attention_module == "none" else AttendedEncoder(close, attention_module),
         classes=classes,
         smooth=smooth,
         unit_features=unit_features,

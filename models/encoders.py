@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from saccade.models.initialise import glorot_uniform
 from saccade.models.pixels import Numbers, Standardise, Tiles, typical_pixels
+from saccade.models.residual_attention import small_attention
 from saccade.models.strongest_response import StrongestResponse
 
 _OF_A_MODEL = "encoder.trunk."  # begins the names of a trunk's weights in an `AttentionSampling`
@@ -153,6 +154,18 @@ def compact_encoder(*, in_channels: int = 3, width: int = 24) -> Encoder:
     return Encoder(trunk, features=2 * widths[-1], mean=mean, std=std)
 
 
+def residual_attention_encoder(*, in_channels: int = 3, width: int = 16) -> Encoder:
+    """The small Residual Attention Network, whose stages have masks, for tiles of 32 to 128 px.
+
+    Args:
+        in_channels: channels of a tile.
+        width: as `small_attention` has it.
+    """
+    trunk = small_attention(in_channels=in_channels, width=width)
+    mean, std = typical_pixels(in_channels)
+    return Encoder(trunk, features=trunk.features, mean=mean, std=std)
+
+
 def timm_encoder(
     name: str,
     *,
@@ -240,7 +253,7 @@ def build_encoder(
     state_dict: Mapping[str, Tensor] | None = None,
     **options: Any,
 ) -> Encoder:
-    """Build an encoder by name: `paper`, `compact`, or any of timm as `timm:resnet18`.
+    """Build an encoder by name: `paper`, `compact`, `residual_attention`, or `timm:resnet18`.
 
     Args:
         name: which.
@@ -248,7 +261,7 @@ def build_encoder(
         pretrained: fetch the weights of a timm model.
         state_dict: weights of the trunk at hand, or of a whole `AttentionSampling` with such an
             encoder; those of a timm model's classifier are dropped.
-        options: `width` of the compact one; those of `timm.create_model`.
+        options: `width` of all but the paper's; those of `timm.create_model`.
 
     Raises:
         ValueError: if there is no encoder of that name, or no weights for it.
@@ -261,9 +274,13 @@ def build_encoder(
             state_dict=state_dict,
             **options,
         )
-    builders = {"paper": paper_encoder, "compact": compact_encoder}
+    builders = {
+        "paper": paper_encoder,
+        "compact": compact_encoder,
+        "residual_attention": residual_attention_encoder,
+    }
     if name not in builders:
-        raise ValueError(f"no encoder {name!r}; there are: paper, compact, timm:NAME.")
+        raise ValueError(f"no encoder {name!r}; there are: {', '.join(builders)}, timm:NAME.")
     if pretrained:
         raise ValueError(
             f"there are no published weights of the encoder {name!r}; only of timm:NAME."

@@ -84,7 +84,9 @@ class ModelConfig:
         attention: `paper` (three convolutions) or `residual` (wider view).
         density_gain: how strongly attention is drawn to dense, dark places before it has learned
             anything, in logits per standard deviation of optical density; 0 for not at all.
-        encoder: `paper`, `compact`, or `timm:NAME` for any timm model.
+        encoder: `paper`, `compact`, `residual_attention`, or `timm:NAME` for any timm model.
+        attention_module: kind of an attention module behind the last stage of the encoder;
+            `none` for none. `residual_attention` has its own.
         pretrained: start a timm encoder from its published weights (fetched by timm's hub).
         weights: local file of encoder weights (.safetensors, or .pt read as plain tensors), or
             of a trained model with the same encoder.
@@ -96,6 +98,7 @@ class ModelConfig:
     attention: str = "residual"
     density_gain: float = 0.0
     encoder: str = "compact"
+    attention_module: Literal["none", "mixed", "channel", "spatial"] = "none"
     pretrained: bool = False
     weights: str | None = None
     smooth: float = 1e-5
@@ -107,6 +110,16 @@ class ModelConfig:
             not (self.pretrained and self.weights),
             "model.pretrained and model.weights exclude each other; choose one.",
         )
+        require(
+            self.attention_module == "none" or self.encoder not in ("paper", "residual_attention"),
+            f"model.attention_module wants an encoder that it can stand behind, compact or "
+            f"timm:NAME, got {self.encoder}; leave it at none.",
+        )
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the encoder has attention modules, of its own or behind it."""
+        return self.encoder == "residual_attention" or self.attention_module != "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ class ModelCard:
             attention=self.model.attention,
             density_gain=self.model.density_gain,
             encoder=self.model.encoder,
+            attention_module=self.model.attention_module,
             classes=len(self.task.names),
             smooth=self.model.smooth,
             unit_features=self.model.unit_features,

@@ -170,6 +170,7 @@ def _build(config: RunConfig, outputs: int, weights: str | None) -> AttentionSam
         attention=config.model.attention,
         density_gain=config.model.density_gain,
         encoder=config.model.encoder,
+        attention_module=config.model.attention_module,
         classes=outputs,
         smooth=config.model.smooth,
         unit_features=config.model.unit_features,

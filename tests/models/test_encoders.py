@@ -6,7 +6,7 @@ from torch import nn
 from saccade.models.build import build_model
 from saccade.models.encoders import Encoder, build_encoder
 
-NAMES = ["paper", "compact", "timm:test_resnet"]
+NAMES = ["paper", "compact", "residual_attention", "timm:test_resnet"]
 
 
 def parameters(network: nn.Module) -> int:
@@ -125,7 +125,7 @@ def test_weights_of_another_model_are_refused(change, message: str) -> None:  # 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("vgg", {}, "no encoder 'vgg'; there are: paper, compact, timm:NAME"),
+        ("vgg", {}, "no encoder 'vgg'; there are: paper, compact, residual_attention, timm:NAME"),
         ("timm:resnet81", {}, "timm has no model 'resnet81'; close to it: .*resnet"),
         ("compact", {"pretrained": True}, "no published weights of the encoder 'compact'"),
         ("paper", {"state_dict": {}}, "not of the encoder 'paper': 8 are missing"),

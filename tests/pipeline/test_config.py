@@ -1,9 +1,10 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from saccade.pipeline.config import RunConfig, TilesConfig
+from saccade.pipeline.config import ModelConfig, RunConfig, TilesConfig
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.saliency.config import SaliencyConfig
 from saccade.pipeline.yaml_config import load_any_config, load_config, parse_config
@@ -53,6 +54,11 @@ def test_numbers_are_read_as_people_write_them() -> None:
         ("view: {mpp: 1, mpp: 2}", "view.mpp is given twice"),
         ("view: {mpp: [}", "is not YAML"),
         ("model: {weights: w.pt, pretrained: true}", "exclude each other"),
+        ("model: {attention_module: soft}", "must be one of none, mixed, channel, spatial"),
+        (
+            "model: {encoder: residual_attention, attention_module: mixed}",
+            "wants an encoder that it can stand behind, compact or timm:NAME, got residual_attent",
+        ),
         ("model: !!python/object/apply:os.system ['true']", "must be a mapping"),
         ("tiles: {per_slide: !!python/name:os.system }", "tiles.per_slide"),
     ],
@@ -108,3 +114,17 @@ def test_where_slides_are_wanted_saliency_is_refused(tmp_path: Path) -> None:
         ConfigError, match=r"run\.yaml: is of kind saliency; wanted settings of kind"
     ):
         load_config(tmp_path / "run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("model", "has"),
+    [
+        ({}, False),
+        ({"encoder": "residual_attention"}, True),
+        ({"attention_module": "spatial"}, True),
+    ],
+)
+def test_an_encoder_has_masks_of_its_own_or_of_a_module_behind_it(
+    model: dict[str, Any], has: bool
+) -> None:
+    assert ModelConfig(**model).has_masks is has
