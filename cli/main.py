@@ -33,7 +33,7 @@ from saccade.cli.options import (
     WorkersOption,
 )
 from saccade.cli.progress import progress_bar, say
-from saccade.cli.stages import saliency
+from saccade.cli.stages import mask, saliency
 
 # Threads that spin while they wait starve whatever shares the cores: other jobs of the same node,
 # and their own reading threads. Read when torch is loaded, so it has to be said here.
@@ -290,6 +290,10 @@ app.command(
 app.command(
     epilog="Example: `saccade embed slide.svs --model model.safetensors --out results/s/embedding`"
 )(embed)
+
+app.command(epilog="Example: `saccade mask slide.svs --model model.safetensors --out results/s`")(
+    mask
+)
 
 
 @app.command(epilog="Example: `saccade run slide.svs --models models --out results/slide`")

@@ -15,6 +15,7 @@ from saccade.cli.options import (
     MppOption,
     OutOption,
     RoiOption,
+    SeedOption,
     SlideArgument,
     ViewMppOption,
     WorkersOption,
@@ -74,3 +75,56 @@ def saliency(
     with progress_bar(place.name) as progress:
         done = find_saliency(SlideRef(place, mpp), model, out, options, progress=progress)
     say(f"{out / 'saliency.png'}" if done else f"{out / 'saliency.png'} is up to date")
+
+
+@input_errors_in_one_line
+def mask(
+    slide: SlideArgument,
+    model: Annotated[
+        Path,
+        typer.Option("--model", help="model.safetensors whose encoder has attention modules."),
+    ],
+    out: OutOption,
+    mpp: MppOption = None,
+    tiles: Annotated[
+        int | None, typer.Option("--tiles", help="Tiles of the draw; as in training if absent.")
+    ] = None,
+    seed: SeedOption = 0,
+    all_tissue: Annotated[
+        bool,
+        typer.Option("--all-tissue", help="All tiles with tissue, side by side, without a draw."),
+    ] = False,
+    min_tissue: Annotated[
+        float, typer.Option(help="Share of a tile that must be tissue, with --all-tissue.")
+    ] = 0.1,
+    batch: Annotated[
+        int, typer.Option("--batch", help="Tiles that go through the network together.")
+    ] = 32,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = 2,
+    force: ForceOption = False,
+) -> None:
+    """Show what the encoder of a model makes stronger within the tiles that it reads.
+
+    These are the tiles that `saccade predict` draws with the same seed.
+    """
+    from saccade.pipeline.device import choose_device
+    from saccade.pipeline.mask.options import MaskOptions
+    from saccade.pipeline.mask.run import find_masks
+    from saccade.pipeline.reading import SlideRef
+    from saccade.tiling.remote import place_of
+
+    place = place_of(slide)
+    options = MaskOptions(
+        tiles=tiles,
+        seed=seed,
+        all_tissue=all_tissue,
+        min_tissue=min_tissue,
+        batch=batch,
+        device=choose_device(device),
+        workers=workers,
+        force=force,
+    )
+    with progress_bar(place.name) as progress:
+        done = find_masks(SlideRef(place, mpp), model, out, options, progress=progress)
+    say(f"{out / 'mask.png'}" if done else f"{out / 'mask.png'} is up to date")

@@ -71,7 +71,8 @@ class AttendedEncoder(Encoder):
         """Features of a transformer's tokens, those that stand for no place in front."""
         trunk: Any = self.trunk
         spare = getattr(trunk, "num_prefix_tokens", 0)
-        attended = self.attention(_on_a_square(seen[:, spare:])).flatten(2).transpose(1, 2)
+        attended: Tensor = self.attention(_on_a_square(seen[:, spare:]))
+        attended = attended.flatten(2).transpose(1, 2)
         if getattr(trunk, "global_pool", None) == "token":
             return attended.mean(dim=1)
         features: Tensor = trunk.forward_head(cat([seen[:, :spare], attended], dim=1))
@@ -99,4 +100,4 @@ def _on_a_square(tokens: Float[Tensor, "n places channels"]) -> Maps:
             f"{tokens.shape[1]} tokens do not lie on a square, so they are no map that an "
             "attention module can work on; take another timm model."
         )
-    return tokens.transpose(1, 2).unflatten(2, (side, side))
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)

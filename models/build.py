@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from saccade.models.attended_encoder import AttendedEncoder
 from saccade.models.attention_networks import build_attention
 from saccade.models.attention_sampling import AttentionSampling
-from saccade.models.attended_encoder import AttendedEncoder
 from saccade.models.density import DensityFirst
 from saccade.models.encoders import build_encoder
 from saccade.models.residual_attention import AttentionKind

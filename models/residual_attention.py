@@ -18,7 +18,7 @@ of the size that it was trained at, never a larger region at once.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
@@ -244,7 +244,7 @@ class ResidualAttentionNetwork(nn.Sequential):
         post_width: int | None,
         classes: int | None,
         norm: Norm = nn.BatchNorm2d,
-        **options: object,
+        **options: Any,
     ) -> None:
         super().__init__()
         layers = dict(stem)
@@ -253,9 +253,8 @@ class ResidualAttentionNetwork(nn.Sequential):
             stride = 1 if i == 1 else 2
             layers[f"pre_res_{i}"] = ResidualUnit(before, width, stride=stride, norm=norm)
             for j in range(1, count + 1):
-                layers[f"attention_{i}_{j}"] = AttentionModule(
-                    width, depth=depth, norm=norm, **cast("dict[str, int]", options)
-                )
+                module = AttentionModule(width, depth=depth, norm=norm, **options)
+                layers[f"attention_{i}_{j}"] = module
         width = widths[-1]
         if post_width is not None:
             layers["post_res_4_1"] = ResidualUnit(width, post_width, stride=2, norm=norm)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from saccade.pipeline.config import RunConfig
+from saccade.pipeline.config import ModelConfig, RunConfig
 from saccade.pipeline.errors import ConfigError, SheetError
 from saccade.pipeline.sheet import SheetRow, of_split, read_sheet
 from saccade.pipeline.tasks.truth import Target, Truth, truth_of
@@ -61,6 +61,12 @@ class Cohort:
                 f"sheet; splits.folds is {self.run.splits.folds}, wanted 0. For one fold, give it "
                 "the fold_<i>/slides.csv that `saccade split` writes; for all, `saccade train`."
             )
+        if self.settings["mask"] and not self._model_config.has_masks:
+            raise ConfigError(
+                f"mask is {self.settings['mask']}, but the encoder has no attention modules. Set "
+                "model.encoder: residual_attention or model.attention_module: mixed in "
+                f"{self.settings['run']}, or leave mask at null."
+            )
         if not self.settings["model"]:
             of_split(self.rows, "train")
             train, val = (
@@ -69,6 +75,14 @@ class Cohort:
             )
             if lacking := self._truth.lacking(train, val):
                 raise SheetError(f"{self.settings['slides']}: {lacking}")
+
+    @property
+    def _model_config(self) -> ModelConfig:
+        """The networks: of the model that is there already, or of the one to be trained."""
+        from saccade.pipeline.model_file import read_card  # imports torch; few workflows ask
+
+        given = self.settings["model"]
+        return read_card(Path(given)).model if given else self.run.model
 
     def _refuse_secrets(self) -> None:
         """Snakemake writes the commands it calls into logs, the whole URL included."""
@@ -154,6 +168,18 @@ class Cohort:
             for each in value if isinstance(value, list) else [value]:
                 words += [f"--{key.replace('_', '-')}", str(each)]
         return shlex.join(words)
+
+    @property
+    def with_masks(self) -> list[str]:
+        """Slides whose masks are made: those that are predicted, if they are asked for."""
+        return self.predicted if self.settings["mask"] else []
+
+    @property
+    def mask_flag(self) -> str:
+        """For `saccade mask`."""
+        if self.settings["mask"] == "all tissue":
+            return "--all-tissue"
+        return f"--seed {self.settings['seed']}"
 
     @property
     def _split(self) -> str | None:

@@ -21,6 +21,7 @@ COMMANDS = (
         "predict",
         "saliency",
         "embed",
+        "mask",
         "run",
         "export",
         "evaluate",

@@ -17,6 +17,8 @@ from saccade.pipeline.embed.encoder import EncoderChoice
 from saccade.pipeline.embed.options import EmbedOptions
 from saccade.pipeline.embed.run import embed_slide
 from saccade.pipeline.evaluate import evaluate
+from saccade.pipeline.mask.options import MaskOptions
+from saccade.pipeline.mask.run import find_masks
 from saccade.pipeline.model_file import load_model
 from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.reading import SlideRef
@@ -24,6 +26,7 @@ from saccade.pipeline.run import run_slide
 from saccade.pipeline.saliency_slide import SaliencyOptions, find_saliency
 from saccade.pipeline.sheet import of_split
 from tests.cohort import TinyCohort
+from tests.mask_model import write_mask_model
 from tests.saliency_model import write_narrow_model
 
 PAGE = (Path(__file__).parents[1] / "docs" / "files.md").read_text()
@@ -123,6 +126,25 @@ def test_files_and_facts_of_an_embedding(
         assert unexplained(facts, heading) == []
         record = keys_of(tmp_path / name / "features.record.json")
         assert unexplained([*record, *record["cost"]], "record.json") == []
+
+
+def test_files_and_facts_of_masks(cohort: TinyCohort, tmp_path: Path, one_thread: None) -> None:
+    model = write_mask_model(tmp_path / "model.safetensors")
+    out, heading = tmp_path / "out", "Of masks: `saccade mask`"
+    for all_tissue in (False, True):
+        options = MaskOptions(all_tissue=all_tissue, batch=256)
+        find_masks(SlideRef(cohort.path("s6")), model, out, options)
+
+        names = [path.name for path in out.iterdir() if path.name[0] != "."]
+        assert unexplained(set(names) - {"pyramid.zarr"}, heading) == []
+        facts: Any = zarr.open_group(out / "mask.zarr", mode="r").attrs["saccade"]
+        assert unexplained(facts["provenance"], heading) == []
+        assert unexplained([facts["values"]], "Of saliency: `saccade saliency`") == []
+        record = keys_of(out / "mask.record.json")
+        assert unexplained([*record, *record["cost"]], "record.json") == []
+        measured = keys_of(out / "mask.geojson")["features"][0]["properties"]["measurements"]
+        general = {re.sub(r"\d+px", "<cell>px", each) for each in [*measured, *facts["channels"]]}
+        assert unexplained(general, heading) == []
 
 
 def test_numbers_of_a_cohort(results: Path) -> None:

@@ -27,7 +27,7 @@ from saccade.pipeline.model_file import (
 from saccade.tiling.hashing import file_hash
 
 _HUB = ("hf-hub:", "hf_hub:")
-_OWN = ("compact", "paper")
+_OWN = ("compact", "paper", "residual_attention")
 
 
 def parsed_options(texts: Sequence[str]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class EncoderChoice:
 
     Attributes:
         model: that `saccade train` wrote; its encoder, and tiles as it was trained on.
-        name: of an encoder instead: any of timm, `compact` or `paper`.
+        name: of an encoder instead: any of timm, or one of `_OWN`.
         weights: of the encoder by name, a local file; untrained if None, but for `hf-hub:` names,
             whose weights timm fetches.
         options: of the encoder by name, as `timm.create_model` takes them.

@@ -35,6 +35,7 @@ rule all:
         expand(f"{RESULTS}/{{slide}}/qupath/attention.geojson", slide=COHORT.predicted),
         expand(f"{RESULTS}/{{slide}}/saliency.png", slide=COHORT.with_saliency),
         expand(f"{RESULTS}/{{slide}}/embedding/features.h5", slide=COHORT.embedded),
+        expand(f"{RESULTS}/{{slide}}/mask.png", slide=COHORT.with_masks),
 
 
 include: "slides.smk"
@@ -49,6 +50,11 @@ if config["saliency"]:
 if config["embed"]:
 
     include: "embed.smk"
+
+
+if config["mask"]:
+
+    include: "mask.smk"
 
 
 # A slide that fails costs neither the others (with --keep-going) nor the table, which names it.

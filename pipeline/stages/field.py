@@ -20,7 +20,7 @@ from saccade.tiling.chunk_codec import ZSTD
 from saccade.tiling.grid import CellGrid
 from saccade.tiling.whole_folder import whole_folder
 
-FieldKind = Literal["logit", "probability", "density", "evidence", "feature", "label"]
+FieldKind = Literal["logit", "probability", "density", "evidence", "feature mask", "label"]
 """What a number is: density is relative, for comparing places of one slide; label is a class."""
 
 FIELD_VERSION = 1

@@ -19,6 +19,7 @@ from saccade.cli.main import app
 from saccade.pipeline.lock import exclusive
 from saccade.tiling import Slide
 from tests.cohort import TinyCohort, write_sheet
+from tests.mask_model import write_mask_model
 from tests.saliency_model import write_narrow_model
 from tests.slides import tissue_like, write_pyramid_tiff
 
@@ -123,6 +124,22 @@ def test_embedding_leaves_a_table_and_is_done_once(
     assert saccade_(*common, *named, "--encoder-option", "width=8").exit_code == 0
     with h5py.File(out / "features.h5") as file:
         assert file["features"].shape[1] == 8 * 8  # mean and maximum of 4 x 8 channels
+
+
+def test_mask_leaves_a_picture_and_is_done_once(
+    cohort: TinyCohort, trained: Path, tmp_path: Path
+) -> None:
+    model = write_mask_model(tmp_path / "model.safetensors")
+    command = ["mask", cohort.path("s6"), "--model", model, "--out", tmp_path / "out"]
+    command += ["--device", "cpu"]
+
+    first, second = saccade_(*command, "--tiles", 2), saccade_(*command, "--tiles", 2)
+
+    assert first.stderr.splitlines()[-1] == str(tmp_path / "out" / "mask.png")
+    assert second.stderr.splitlines()[-1].endswith("mask.png is up to date")
+    assert "leave --tiles or --all-tissue" in refusal(*command, "--tiles", 2, "--all-tissue")
+    without = trained / "model.safetensors"
+    assert "has no attention modules" in refusal(*command, "--model", without)
 
 
 @pytest.mark.parametrize(
@@ -416,5 +433,5 @@ def test_a_bug_is_no_error_of_the_input(
 
 def test_the_commands_are_those_that_are_promised() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    promised = {"info", "pyramid", "train", "split", "predict", "saliency", "embed", "run"}
+    promised = {"info", "pyramid", "train", "split", "predict", "saliency", "embed", "mask", "run"}
     assert set(commands) == promised | {"export", "evaluate", "demo"}

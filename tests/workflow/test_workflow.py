@@ -13,7 +13,10 @@ import h5py
 import pytest
 import yaml
 
+from saccade.pipeline.errors import ConfigError
+from saccade.pipeline.workflow import Cohort
 from tests.cohort import TinyCohort, write_sheet
+from tests.mask_model import write_mask_model
 from tests.saliency_model import write_narrow_model
 
 ROOT = Path(__file__).parents[2]
@@ -195,30 +198,44 @@ def test_a_model_that_is_there_is_not_trained(copy: Path, trained: Path) -> None
     assert set(planned(copy)) == per_slide(*TESTED) | ONCE_AT_THE_END
 
 
-def test_saliency_and_embedding_add_a_job_a_slide(copy: Path, trained: Path) -> None:
-    """Saliency for each slide that is predicted, features for each of the sheet."""
+def test_saliency_embedding_and_masks_add_a_job_a_slide(copy: Path) -> None:
+    """Saliency and masks for each slide that is predicted, features for each of the sheet."""
     write_narrow_model(copy / "saliency.safetensors")
-    model = str(trained / "model.safetensors")
+    model = str(write_mask_model(copy / "model.safetensors"))
     write_config(
         copy,
         model=model,
         predict="test",
         saliency="saliency.safetensors",
         embed={"model": model, "min_tissue": 0.5},
+        mask="all tissue",
     )
     per_sheet = {f"{rule} {slide}" for rule in ("pyramid", "embed") for slide in SLIDES}
-    wanted = per_slide(*TESTED) | {"saliency s6"} | per_sheet | ONCE_AT_THE_END
+    stages = {"saliency s6", "mask s6"}
+    wanted = per_slide(*TESTED) | stages | per_sheet | ONCE_AT_THE_END
     assert set(planned(copy)) == wanted
 
-    features = copy / "results" / "s6" / "embedding" / "features.h5"
-    ended = snakemake(copy, "results/s6/saliency.record.json", str(features.relative_to(copy)))
+    made = ("embedding/features.h5", "saliency.record.json", "mask.record.json")
+    ended = snakemake(copy, *(f"results/s6/{name}" for name in made))
 
     assert ended.returncode == 0, ended.stdout
-    assert (copy / "results" / "s6" / "saliency.png").is_file()
-    with h5py.File(features) as file:
+    results = copy / "results" / "s6"
+    assert (results / "saliency.png").is_file()
+    assert '"tiles": "all tissue"' in (results / "mask.record.json").read_text()
+    with h5py.File(results / made[0]) as file:
         assert file["features"].attrs["min_tissue"] == 0.5
     linted = snakemake(copy, "--lint")
     assert linted.returncode == 0, linted.stdout
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_masks_of_a_model_without_any_are_refused_before_the_first_job(
+    cohort: TinyCohort, trained: Path, given: bool
+) -> None:
+    model = str(trained / "model.safetensors") if given else None
+    settings = {"slides": cohort.sheet, "run": cohort.run, "model": model, "mask": "drawn"}
+    with pytest.raises(ConfigError, match="mask is drawn, but the encoder has no attention"):
+        Cohort.load(settings)
 
 
 def test_a_broken_slide_costs_itself_and_is_named_in_the_table(copy: Path, trained: Path) -> None:

@@ -1,0 +1,30 @@
+rule mask:
+    """One slide: what the encoder makes stronger within the tiles that it reads."""
+    input:
+        slide=lambda wildcards: COHORT.files(wildcards.slide),
+        pyramid=f"{RESULTS}/{{slide}}/pyramid.zarr",
+        model=MODEL,
+    output:
+        field=directory(f"{RESULTS}/{{slide}}/mask.zarr"),
+        heatmap=f"{RESULTS}/{{slide}}/mask.ome.tif",
+        geojson=f"{RESULTS}/{{slide}}/mask.geojson",
+        picture=f"{RESULTS}/{{slide}}/mask.png",
+        record=f"{RESULTS}/{{slide}}/mask.record.json",
+    log:
+        f"{RESULTS}/logs/mask/{{slide}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/mask/{{slide}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=5000,
+        gpu=COHORT.gpu,
+    params:
+        slide=lambda wildcards: COHORT.paths[wildcards.slide],
+        out=lambda wildcards, output: COHORT.folder(output.record),
+        mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
+        tiles=COHORT.mask_flag,
+        device=config["device"],
+    shell:
+        "saccade mask {params.slide:q} --model {input.model:q} --out {params.out:q}"
+        " --device {params.device} --workers {threads} --force {params.tiles} {params.mpp}"
+        " 2> {log:q}"
