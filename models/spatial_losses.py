@@ -9,8 +9,8 @@ was pasted: where the part is (`L_SS1`), and to say of it what they say in the i
 Sources: Kim, Baek and Kim, "Spatially Attentive Output Layer for Image Classification", CVPR 2020,
 https://arxiv.org/abs/2004.07570, and Yun et al., "CutMix: Regularization Strategy to Train Strong
 Classifiers with Localizable Features", ICCV 2019, https://arxiv.org/abs/1905.04899. Which of the
-two readings teaches the other in `L_SS2`, and whether it learns itself, are options here; by default
-the source of the part teaches, and does not learn.
+two readings teaches the other in `L_SS2`, and whether it learns itself, are options here; by
+default the source of the part teaches, and does not learn.
 """
 
 from typing import Literal, NamedTuple

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from saccade.models.saliency import MSINet, kl_divergence
 from saccade.pipeline.augment import turn
+from saccade.pipeline.epochs import adamw, fit_epoch
 from saccade.pipeline.errors import DivergedError
-from saccade.pipeline.fit import learning_rate
 from saccade.pipeline.metrics.saliency import cc, sim
 from saccade.pipeline.saliency.config import SaliencyTrainingConfig
 from saccade.pipeline.seeds import generator_for
@@ -60,14 +59,8 @@ class Bench:
 
 
 def make_bench(settings: SaliencyTrainingConfig, model: MSINet) -> Bench:
-    """The optimizer of a network: AdamW, kernels decay and biases do not."""
-    kernels = [value for value in model.parameters() if value.ndim > 1]
-    biases = [value for value in model.parameters() if value.ndim <= 1]
-    groups = [
-        {"params": kernels, "weight_decay": settings.weight_decay},
-        {"params": biases, "weight_decay": 0.0},
-    ]
-    return Bench(settings, model, torch.optim.AdamW(groups, lr=settings.learning_rate))
+    """The optimizer of a network."""
+    return Bench(settings, model, adamw(settings, model))
 
 
 def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[str, float]:
@@ -76,48 +69,21 @@ def train_epoch(bench: Bench, examples: Sequence[Example], epoch: int) -> dict[s
     Raises:
         DivergedError: if the loss is no longer a number, or no map has any contrast left.
     """
-    settings = bench.settings
-    bench.model.train()
-    dice = generator_for("order", settings.seed, epoch)
-    order = torch.randperm(len(examples), generator=dice).tolist()
-    losses: list[float] = []
-    contrast = False
-    for start in range(0, len(order), settings.batch):
-        for group in bench.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, epoch + start / len(order))
-        batch = [examples[i] for i in order[start : start + settings.batch]]
-        steps = _step(bench, batch, epoch)
-        losses += [loss for loss, _ in steps]
-        contrast |= any(highest > 0 for _, highest in steps)
-        if not math.isfinite(losses[-1]):
-            raise DivergedError(
-                f"the loss is {losses[-1]} in epoch {epoch + 1}. Lower training.learning_rate."
-            )
-    if not contrast:  # a flat map has no gradient, so it would stay flat for ever
+    highest: list[float] = []
+
+    def loss_of(example: Example) -> Tensor:
+        view, target = _tensors(bench, example, _symmetry(bench.settings, example.name, epoch))
+        predicted = bench.model(view)
+        highest.append(float(predicted.detach().max()))
+        return kl_divergence(predicted, target)
+
+    loss = fit_epoch(bench.settings, bench.model, bench.optimizer, examples, epoch, loss_of)
+    if max(highest) <= 0:  # a flat map has no gradient, so it would stay flat for ever
         raise DivergedError(
             f"every map of epoch {epoch + 1} is flat. Lower training.learning_rate, or raise "
             "network.width."
         )
-    return {"loss": float(np.mean(losses))}
-
-
-def _step(bench: Bench, batch: Sequence[Example], epoch: int) -> list[tuple[float, float]]:
-    """Loss and highest value of each map of a batch.
-
-    Pictures differ in size, so they go through one by one and their gradients add up.
-    """
-    bench.optimizer.zero_grad()
-    found = []
-    for example in batch:
-        view, target = _tensors(bench, example, _symmetry(bench.settings, example.name, epoch))
-        predicted = bench.model(view)
-        loss = kl_divergence(predicted, target)
-        torch.autograd.backward(loss / len(batch))
-        found.append((float(loss.detach()), float(predicted.detach().max())))
-    if bench.settings.clip_norm:
-        nn.utils.clip_grad_norm_(bench.model.parameters(), bench.settings.clip_norm)
-    bench.optimizer.step()
-    return found
+    return {"loss": loss}
 
 
 @torch.no_grad()

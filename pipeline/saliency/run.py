@@ -1,9 +1,4 @@
-"""The epochs of a saliency run, kept on disk: it resumes, and ends as an uninterrupted one would.
-
-The folder holds what that of any training run holds: `model.safetensors` (the best epoch by
-validation loss; the last one without validation), `last.safetensors`, `metrics.jsonl` and
-`checkpoint.pt`.
-"""
+"""The epochs of a saliency run."""
 
 from __future__ import annotations
 
@@ -15,13 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from saccade.models.saliency import MSINet
-from saccade.pipeline.checkpoint import (
-    CHECKPOINT,
-    RunState,
-    load_checkpoint,
-    save_checkpoint,
-    weights_of,
-)
+from saccade.pipeline import epochs
 from saccade.pipeline.saliency.config import SaliencyTrainingConfig
 from saccade.pipeline.saliency.fit import Example, make_bench, train_epoch, validate
 from saccade.pipeline.saliency_model import SaliencyCard, save_saliency_model
@@ -58,27 +47,23 @@ def run_epochs(
         DivergedError: if the loss is no longer a number.
     """
     bench = make_bench(settings, model)
-    state = load_checkpoint(out / CHECKPOINT, model, bench.optimizer, key, replace=replace)
-    if state.epoch:
-        # A workflow deletes the outputs of a job that was cut off; the checkpoint is none of them.
-        _write_outputs(out, state, model, card)
-    while not state.is_finished(settings):
-        metrics = train_epoch(bench, train, state.epoch)
-        line = {"epoch": state.epoch + 1, "train": metrics, "val": validate(bench, val)}
-        state.end_epoch(line, model)
-        _write_outputs(out, state, model, card)
-        # Last, so that a run killed before this line repeats the epoch and writes the same again.
-        save_checkpoint(out / CHECKPOINT, state, model, bench.optimizer, key)
-        report(line)
-    return state.history
 
+    def make_epoch(epoch: int) -> dict[str, Any]:
+        metrics = train_epoch(bench, train, epoch)
+        return {"train": metrics, "val": validate(bench, val)}
 
-def _write_outputs(out: Path, state: RunState, model: MSINet, card: SaliencyCard) -> None:
-    found: Mapping[str, tuple[Mapping[str, Tensor], int]] = {
-        "model.safetensors": (state.best_weights, state.best_epoch),
-        "last.safetensors": (weights_of(model), state.epoch),
-    }
-    for name, (weights, epoch) in found.items():
-        training = {**card.training, **state.history[epoch - 1]}
-        save_saliency_model(out / name, weights, dataclasses.replace(card, training=training))
-    state.write_history(out)
+    def save(path: Path, weights: Mapping[str, Tensor], line: Mapping[str, Any]) -> None:
+        said = dataclasses.replace(card, training={**card.training, **line})
+        save_saliency_model(path, weights, said)
+
+    return epochs.run_epochs(
+        settings,
+        model,
+        bench.optimizer,
+        out,
+        key=key,
+        make_epoch=make_epoch,
+        save=save,
+        replace=replace,
+        report=report,
+    )
