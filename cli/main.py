@@ -156,9 +156,13 @@ def train(
     """Train attention and features from one label a slide; goes on where a killed run stopped.
 
     With `splits.folds` in the settings: a model for each fold, and how good they are together. With
-    `kind: saliency`: a network that says where people look, from points, maps or outlines.
+    `kind: saliency`: a network that says where people look, from points, maps or outlines. With
+    `kind: features`: a model over features of tiles that are there already.
     """
     from saccade.cli.tables import cross_validation_lines, epoch_line, failure_table
+    from saccade.pipeline.bags.config import BagsConfig
+    from saccade.pipeline.bags.folds import cross_validate_features
+    from saccade.pipeline.bags.train import train_on_features
     from saccade.pipeline.cross_validation import cross_validate
     from saccade.pipeline.ranks import ranks_of_torchrun
     from saccade.pipeline.saliency.config import SaliencyConfig
@@ -174,27 +178,30 @@ def train(
     rows = read_sheet(slides, targets)
     with ranks_of_torchrun(device) as (ranks, own_device), progress_bar("slides") as progress:
         common: dict[str, Any] = {
-            "pyramids": pyramids,
             "device": own_device,
             "replace": replace,
             "report": lambda line: say(epoch_line(line, settings.training.epochs)),
             "progress": progress if ranks.first else None,
         }
+        if not isinstance(settings, BagsConfig):
+            common["pyramids"] = pyramids
         if isinstance(settings, SaliencyConfig):
             ranks.require_one("train a saliency network", instead="train it in one process")
             result = train_saliency(settings, rows, out, **common)
             failures, lines = result.failures, [f"{result.model}"]
         elif (folds := settings.splits.folds) or fold is not None:
             ranks.require_one("train folds", instead="give each process a --fold of its own")
-            judged = cross_validate(
-                settings,
-                rows,
-                out,
-                only=fold,
-                announce=lambda number: say(f"fold {number}, of folds 0 to {folds - 1}"),
-                **common,
-            )
+            common["only"] = fold
+            common["announce"] = lambda number: say(f"fold {number}, of folds 0 to {folds - 1}")
+            if isinstance(settings, BagsConfig):
+                judged = cross_validate_features(settings, rows, out, **common)
+            else:
+                judged = cross_validate(settings, rows, out, **common)
             failures, lines = judged.failures, cross_validation_lines(out, judged.summary)
+        elif isinstance(settings, BagsConfig):
+            ranks.require_one("train on features", instead="train on them in one process")
+            result = train_on_features(settings, rows, out, **common)
+            failures, lines = result.failures, [f"{result.model}"]
         else:
             result = run(settings, rows, out, ranks=ranks, **common)
             failures, lines = result.failures, [f"{result.model}"]

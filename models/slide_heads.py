@@ -1,8 +1,8 @@
 """Networks that judge a slide by the features of its tiles, and say which tiles counted.
 
 Two heads: gated attention over a bag (`abmil.py`), and a spatially attentive output layer over the
-grid that the tiles lie on (`spatial_output.py`), of which a tile knows its neighbours. Features come
-in any scale, so both take the mean over the training tiles off and divide by the deviation.
+grid that the tiles lie on (`spatial_output.py`), in which a tile knows its neighbours. Features
+come in any scale, so both take the mean over the training tiles off and divide by the deviation.
 """
 
 from typing import NamedTuple

@@ -78,14 +78,12 @@ def cross_validate(
         ResultsError: if `out` holds other folds that are not to be replaced.
     """
     folds = config.splits.folds
-    if only is not None and not 0 <= only < folds:
-        known = f"folds 0 to {folds - 1}" if folds else "no folds: set splits.folds in the settings"
-        raise ConfigError(f"there is no fold {only}; there are {known}.")
+    chosen = folds_to_train(folds, only)
     sheets = write_folds(
         rows, out, folds, seed=config.splits.seed, replace=replace, task=config.task
     )
     pyramids, failures = pyramids or out, dict[str, str]()
-    for fold in range(folds) if only is None else [only]:
+    for fold in chosen:
         announce(fold)
         folder = folder_of(out, fold)
         # First, or a run killed now would leave metrics of models that are no longer there.
@@ -105,7 +103,21 @@ def cross_validate(
         held_out = of_split(sheets[fold], "test")
         failures |= trained.failures | _predict(trained.model, held_out, pyramids, options)
         evaluate(folder / "results", held_out, folder / "results")
-    return CrossValidation(_summarise(out, folds), failures)
+    return CrossValidation(summarise(out, folds), failures)
+
+
+def folds_to_train(folds: int, only: int | None) -> Sequence[int]:
+    """All folds, or the one that was asked for.
+
+    Raises:
+        ConfigError: if there is no such fold.
+    """
+    if only is None:
+        return range(folds)
+    if not 0 <= only < folds:
+        known = f"folds 0 to {folds - 1}" if folds else "no folds: set splits.folds in the settings"
+        raise ConfigError(f"there is no fold {only}; there are {known}.")
+    return [only]
 
 
 def _predict(
@@ -128,7 +140,7 @@ def _predict(
     return failures
 
 
-def _summarise(out: Path, folds: int) -> Mapping[str, Any] | None:
+def summarise(out: Path, folds: int) -> Mapping[str, Any] | None:
     """Mean and spread over the folds, once all of them are there with the same settings."""
     found = [_metrics(folder_of(out, fold)) for fold in range(folds)]
     settings = {json.dumps(each[0], sort_keys=True) for each in found if each}

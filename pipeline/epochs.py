@@ -1,4 +1,4 @@
-"""The epochs of a training run that takes one slide at a time, kept on disk: it goes on where it was.
+"""The epochs of a run that takes one slide at a time, kept on disk: it goes on where it was.
 
 The folder holds what that of any training run holds: `model.safetensors` (the best epoch by
 validation loss; the last one without validation), `last.safetensors`, `metrics.jsonl` and

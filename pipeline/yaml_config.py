@@ -13,15 +13,19 @@ from typing import Any, TypeVar
 
 import yaml
 
+from saccade.pipeline.bags.config import BagsConfig
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.saliency.config import SaliencyConfig
 
 T = TypeVar("T")
 
-_KINDS: dict[str, type[RunConfig | SaliencyConfig]] = {
+AnyConfig = RunConfig | SaliencyConfig | BagsConfig
+
+_KINDS: dict[str, type[AnyConfig]] = {
     "slides": RunConfig,
     "saliency": SaliencyConfig,
+    "features": BagsConfig,
 }
 _TEXTS = tuple[str, ...]
 
@@ -36,12 +40,13 @@ def load_config(path: Path) -> RunConfig:
     """
     config = load_any_config(path)
     if not isinstance(config, RunConfig):
-        raise ConfigError(f"{path.name}: is of kind saliency; wanted settings of kind slides.")
+        (kind,) = (name for name, known in _KINDS.items() if type(config) is known)
+        raise ConfigError(f"{path.name}: is of kind {kind}; wanted settings of kind slides.")
     return config
 
 
-def load_any_config(path: Path) -> RunConfig | SaliencyConfig:
-    """Read the settings of a run of either `kind`: `slides`, if the file names none, or `saliency`.
+def load_any_config(path: Path) -> AnyConfig:
+    """Read the settings of a run of any `kind`: `slides` if the file names none.
 
     Raises:
         ConfigError: as `load_config`, whatever the kind.
@@ -67,7 +72,7 @@ def _compose(text: str, name: str) -> yaml.Node | None:
         raise ConfigError(f"{name}: is not YAML ({' '.join(str(error).split())}).") from error
 
 
-def _take_kind(node: yaml.Node, name: str) -> type[RunConfig | SaliencyConfig]:
+def _take_kind(node: yaml.Node, name: str) -> type[AnyConfig]:
     """Which settings a file holds; takes the line that says so out of it."""
     if not isinstance(node, yaml.MappingNode):
         return RunConfig  # whose reading will say what is wrong

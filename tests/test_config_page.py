@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from saccade.pipeline.bags.config import BagsConfig
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.saliency.config import SaliencyConfig
 from saccade.pipeline.sheet import COLUMNS, REQUIRED, read_sheet
@@ -48,16 +49,22 @@ def test_every_setting_of_a_run_is_described_with_its_default(name: str, section
         assert getattr(getattr(written, name), key) == getattr(section, key), key
 
 
-SHARED = ("pyramid", "view")  # by both kinds of run
-OF_SALIENCY = [
-    field.name for field in dataclasses.fields(SaliencyConfig) if field.name not in SHARED
+SHARED = ("pyramid", "view", "splits")  # by several kinds of run
+OTHERS = {"saliency": SaliencyConfig(), "features": BagsConfig()}
+OF_OTHERS = [
+    (kind, field.name)
+    for kind, config in OTHERS.items()
+    for field in dataclasses.fields(config)
+    if field.name not in SHARED
 ]
 
 
-@pytest.mark.parametrize("name", OF_SALIENCY)
-def test_every_setting_of_a_saliency_run_is_described_with_its_default(name: str) -> None:
-    described = documented()[f"{name}` for saliency"]
-    section = getattr(SaliencyConfig(), name)
+@pytest.mark.parametrize(("kind", "name"), OF_OTHERS)
+def test_every_setting_of_another_kind_of_run_is_described_with_its_default(
+    kind: str, name: str
+) -> None:
+    described = documented()[f"{name}` for {kind}"]
+    section = getattr(OTHERS[kind], name)
 
     assert list(described) == [field.name for field in dataclasses.fields(section)]
     for key, cells in described.items():
@@ -66,17 +73,16 @@ def test_every_setting_of_a_saliency_run_is_described_with_its_default(name: str
         assert written == default or float(written) == default, key
 
 
-def test_the_example_saliency_run_spells_out_every_default() -> None:
-    written = yaml.safe_load((CONFIG / "saliency.yaml").read_text())
+@pytest.mark.parametrize("kind", OTHERS)
+def test_the_example_of_another_kind_of_run_spells_out_every_default(kind: str) -> None:
+    written, config = yaml.safe_load((CONFIG / f"{kind}.yaml").read_text()), OTHERS[kind]
 
-    assert written.pop("kind") == "saliency"
+    assert written.pop("kind") == kind
     assert {section: list(keys) for section, keys in written.items()} == {
-        field.name: [
-            each.name for each in dataclasses.fields(getattr(SaliencyConfig(), field.name))
-        ]
-        for field in dataclasses.fields(SaliencyConfig)
+        field.name: [each.name for each in dataclasses.fields(getattr(config, field.name))]
+        for field in dataclasses.fields(config)
     }
-    assert load_any_config(CONFIG / "saliency.yaml") == SaliencyConfig()
+    assert load_any_config(CONFIG / f"{kind}.yaml") == config
 
 
 def test_every_key_of_the_workflow_is_described_with_its_default() -> None:
@@ -108,8 +114,8 @@ def test_each_line_says_what_a_length_is_counted_in() -> None:
 
 
 def test_the_page_has_no_other_tables() -> None:
-    saliency = [f"{name}` for saliency" for name in OF_SALIENCY]
-    names = {"slides.csv", "config.yaml", *saliency, *(name for name, _ in sections())}
+    others = [f"{name}` for {kind}" for kind, name in OF_OTHERS]
+    names = {"slides.csv", "config.yaml", *others, *(name for name, _ in sections())}
     assert set(documented()) == names
 
 

@@ -72,6 +72,6 @@ def _along(
     off = np.abs(known - (origin + number * step)).max()
     if off > max(_LOOSE_L0, _LOOSE * step):
         raise ValueError(
-            f"along {axis}, tiles lie up to {off:.0f} pixels beside a grid of {step:g} pixels a step."
+            f"along {axis}, they lie up to {off:.0f} pixels off a grid of {step:g} pixels a step."
         )
     return number[which].astype(np.int64), float(origin), float(step)
