@@ -16,6 +16,7 @@ import typer
 import saccade
 from saccade.cli.embed import embed
 from saccade.cli.errors import input_errors_in_one_line
+from saccade.cli.evidence import evidence
 from saccade.cli.options import (
     DeviceOption,
     ExploreOption,
@@ -301,6 +302,12 @@ app.command(
 app.command(epilog="Example: `saccade mask slide.svs --model model.safetensors --out results/s`")(
     mask
 )
+
+
+app.command(
+    epilog="Example: `saccade evidence slide.svs --features features.h5 --model model.safetensors "
+    "--out results/s`"
+)(evidence)
 
 
 @app.command(epilog="Example: `saccade run slide.svs --models models --out results/slide`")

@@ -8,6 +8,7 @@ import numpy as np
 import shapely
 
 from saccade.pipeline.export.field_picture import FieldPicture, draw_field
+from saccade.pipeline.export.heat import Heat
 from saccade.pipeline.export.objects import write_objects_geojson
 from saccade.pipeline.export.ometiff import write_heatmap
 from saccade.pipeline.stages.field import Field
@@ -62,9 +63,13 @@ def _picture(
     return FieldPicture(
         thumbnail=read_thumbnail(pyramid),
         size_um=(float(width_um), float(height_um)),
-        values=field.channel("saliency"),
-        cell_um=field.mpp,
-        origin_um=(field.grid.origin_l0[0] * mpp[0], field.grid.origin_l0[1] * mpp[1]),
+        heat=Heat(
+            values=field.channel("saliency"),
+            cell_um=field.mpp,
+            origin_um=(field.grid.origin_l0[0] * mpp[0], field.grid.origin_l0[1] * mpp[1]),
+            scale="0 = least, 1 = most on this slide; outlined: the highest "
+            f"{SHARE:.0%} of the tissue",
+        ),
         regions_um=[shapely.transform(each, lambda xy: xy * mpp) for each in regions.geometries],
         title=name,
         subtitle=f"saliency by MSI-Net at {max(field.mpp):g} µm a pixel",
@@ -72,5 +77,4 @@ def _picture(
             f"Slide, and the {len(regions)} regions that stand out most",
             "Saliency: what stands out",
         ),
-        scale=f"0 = least, 1 = most on this slide; outlined: the highest {SHARE:.0%} of the tissue",
     )

@@ -22,6 +22,7 @@ COMMANDS = (
         "saliency",
         "embed",
         "mask",
+        "evidence",
         "run",
         "export",
         "evaluate",

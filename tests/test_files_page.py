@@ -17,6 +17,7 @@ from saccade.pipeline.embed.encoder import EncoderChoice
 from saccade.pipeline.embed.options import EmbedOptions
 from saccade.pipeline.embed.run import embed_slide
 from saccade.pipeline.evaluate import evaluate
+from saccade.pipeline.evidence_slide import find_evidence
 from saccade.pipeline.mask.options import MaskOptions
 from saccade.pipeline.mask.run import find_masks
 from saccade.pipeline.model_file import load_model
@@ -27,6 +28,8 @@ from saccade.pipeline.saliency_slide import SaliencyOptions, find_saliency
 from saccade.pipeline.sheet import of_split
 from tests.cohort import TinyCohort
 from tests.mask_model import write_mask_model
+from tests.pipeline.bags.feature_files import write_features
+from tests.pipeline.test_evidence_slide import SIDE_L0, corners, write_model
 from tests.saliency_model import write_narrow_model
 
 PAGE = (Path(__file__).parents[1] / "docs" / "files.md").read_text()
@@ -145,6 +148,25 @@ def test_files_and_facts_of_masks(cohort: TinyCohort, tmp_path: Path, one_thread
         measured = keys_of(out / "mask.geojson")["features"][0]["properties"]["measurements"]
         general = {re.sub(r"\d+px", "<cell>px", each) for each in [*measured, *facts["channels"]]}
         assert unexplained(general, heading) == []
+
+
+def test_files_and_facts_of_evidence(cohort: TinyCohort, tmp_path: Path, one_thread: None) -> None:
+    heading, out = "Of evidence: `saccade evidence`", tmp_path / "out"
+    places = corners()
+    values = np.ones((len(places), 3), np.float32)
+    features = write_features(tmp_path / "f.h5", values, places, side_l0=SIDE_L0)
+    model = write_model(tmp_path / "m.safetensors", "spatial_output")
+    find_evidence(SlideRef(cohort.path("s6")), features, model, out)
+
+    names = [path.name for path in out.iterdir() if path.name[0] != "."]
+    assert unexplained(set(names) - {"pyramid.zarr"}, heading) == []
+    facts: Any = zarr.open_group(out / "evidence.zarr", mode="r").attrs["saccade"]
+    assert unexplained(facts["provenance"], heading) == []
+    said = keys_of(out / "evidence.json")
+    layers = [re.sub(": .*", ": <class>", name) for name in said["layers"]]
+    assert unexplained([*said, *layers], heading) == []
+    record = keys_of(out / "evidence.record.json")
+    assert unexplained([*record, *record["cost"]], "record.json") == []
 
 
 def test_numbers_of_a_cohort(results: Path) -> None:

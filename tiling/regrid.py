@@ -59,19 +59,16 @@ def regrid(corners_l0: NDArray[np.integer[Any]], step_l0: float) -> GriddedTiles
 
 
 def _along(
-    places: NDArray[np.float64], step: float, axis: str
+    places: NDArray[np.float64], said: float, axis: str
 ) -> tuple[NDArray[np.int64], float, float]:
     """Number of each place along an axis, where the first lies, and the step."""
     known, which = np.unique(places, return_inverse=True)
     # From one place to the next a step that is a little off does no harm; from end to end it would.
-    number = np.concatenate([[0.0], np.cumsum(np.rint(np.diff(known) / step))])
-    if number[-1]:
-        step, origin = np.polyfit(number, known, 1)
-    else:
-        origin = known.mean()
-    off = np.abs(known - (origin + number * step)).max()
-    if off > max(_LOOSE_L0, _LOOSE * step):
+    number = np.concatenate([[0.0], np.cumsum(np.rint(np.diff(known) / said))])
+    step, origin = np.polyfit(number, known, 1) if number[-1] else (said, known.mean())
+    off = max(np.abs(known - (origin + number * step)).max(), abs(step - said))
+    if off > max(_LOOSE_L0, _LOOSE * said):
         raise ValueError(
-            f"along {axis}, they lie up to {off:.0f} pixels off a grid of {step:g} pixels a step."
+            f"along {axis}, they lie up to {off:.0f} pixels off a grid of {said:g} pixels a step."
         )
     return number[which].astype(np.int64), float(origin), float(step)

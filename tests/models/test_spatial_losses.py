@@ -188,11 +188,14 @@ def test_maps_are_held_to_the_image_that_the_part_is_from() -> None:
     torch.manual_seed(0)
     head = SpatialOutput(3, 2, mid=4, side=1).eval()
     images = torch.randn(4, 3, 8, 8)
-    cut = cutmix(images, torch.tensor([0, 1, 0, 1]), classes=2)
+    drawn = cutmix(images, torch.tensor([0, 1, 0, 1]), classes=2)
+    partner = torch.tensor([1, 2, 3, 0])
+    mask = torch.ones_like(drawn.mask)
+    cut = drawn._replace(images=images[partner], partner=partner, mask=mask)
 
-    loss = spatial_loss(
-        head(cut.images), head(images), torch.zeros(4, 8, 8), torch.zeros(4, 2), cut
-    )
+    mixed, plain = head(cut.images), head(images)
+    loss = spatial_loss(mixed, plain, torch.zeros(4, 8, 8), torch.zeros(4, 2), cut)
 
-    assert cut.mask.any()
-    assert float(loss.maps.detach()) == pytest.approx(0, abs=1e-6)
+    everywhere = torch.ones(4, 8, 8)
+    assert float(map_loss(mixed.log_classes, plain.log_classes, everywhere).detach()) > 1e-4
+    assert float(loss.maps.detach()) == pytest.approx(0, abs=1e-7)

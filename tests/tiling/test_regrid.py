@@ -41,6 +41,7 @@ def test_rounded_corners_give_their_rows_and_columns_back(
     [
         ([[0, 0], [100, 0], [250, 0]], 100, "along x, they lie up to"),
         ([[0, 0], [0, 100], [0, 100 + 37]], 100, "along y, they lie up to"),
+        ([[0, 0], [140, 0]], 100, "along x, they lie up to 40 pixels off a grid of 100"),
         ([[0, 0], [0, 0]], 100, "several tiles lie on the same place"),
         ([], 100, "wanted tiles and a positive step"),
         ([[0, 0]], 0, "wanted tiles and a positive step"),
