@@ -1,9 +1,9 @@
 """Where a model says the lesion is, and where it is: on drawn slides, from one label a slide.
 
-A cohort of the demo's slides, whose lesions are known as polygons and never trained on. For each
-seed a sampler is trained, its encoder gives features of all tiles with tissue, and on these a
-spatially attentive output layer and gated attention are trained. Each map is then held to the
-lesions of the held-out slides that have any:
+A cohort of the demo's slides, whose lesions are known as polygons and never trained on. A sampler is
+trained, or several from other seeds; its encoder gives features of all tiles with tissue, and on
+these a spatially attentive output layer and gated attention are trained, from `--seeds` seeds. Each
+map is then held to the lesions of the held-out slides that have any:
 
 * pointing: whether the middle of the tile with the highest value lies in a lesion;
 * IoU: of the tiles with the highest values, as many as have their middle in a lesion, with those

@@ -68,6 +68,17 @@ def test_where_the_grid_begins_does_not_count(grid_head: GridHead) -> None:
     np.testing.assert_allclose(moved.probabilities, found.probabilities, atol=1e-7)
 
 
+def test_in_training_too_a_tile_is_normalised_by_itself(one_thread: None) -> None:
+    model = bold(GridHead(features=4, classes=3, width=5, side=1)).train()
+    features, cells = (torch.from_numpy(each) for each in slide())
+
+    with torch.no_grad():
+        among, alone = model(features, cells), model(features[3:4], cells[3:4])
+
+    torch.testing.assert_close(among.log_classes[:, 3], alone.log_classes[:, 0])
+    torch.testing.assert_close(among.attention_logits[3], alone.attention_logits[0])
+
+
 def test_neighbours_count_for_a_grid_and_not_for_a_bag(
     grid_head: GridHead, one_thread: None
 ) -> None:

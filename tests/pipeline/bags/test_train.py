@@ -20,7 +20,7 @@ from saccade.pipeline.bags.config import (
 )
 from saccade.pipeline.bags.folds import cross_validate_features
 from saccade.pipeline.bags.model_file import load_bag_model
-from saccade.pipeline.bags.train import train_on_features
+from saccade.pipeline.bags.train import judge, train_on_features
 from saccade.pipeline.config import SplitsConfig
 from saccade.pipeline.errors import ConfigError, ModelFileError, ResultsError, SheetError
 from saccade.pipeline.sheet import SheetRow
@@ -115,6 +115,34 @@ def test_features_in_another_scale_train_the_same_model(
     again = train_on_features(config(tmp_path, epochs=2), rows, tmp_path / "b").history
     for one, other in zip(first, again, strict=True):
         assert other["train"]["loss"] == pytest.approx(one["train"]["loss"], rel=1e-4)
+
+
+def test_a_feature_that_never_changes_does_no_harm(rows: list[SheetRow], tmp_path: Path) -> None:
+    for seed in range(16):
+        corners = tissue(seed)
+        features = known_features(seed, positive=bool(seed % 2), count=len(corners))
+        features[:, 3] = 7
+        write_features(tmp_path / "features" / f"s{seed}.h5", features, corners)
+
+    history = train_on_features(config(tmp_path, epochs=1), rows, tmp_path / "run").history
+    assert np.isfinite(history[0]["train"]["loss"])
+
+
+def test_each_class_counts_equally_or_each_slide(rows: list[SheetRow], tmp_path: Path) -> None:
+    """Of five training slides one is of class b: it counts four times as much as each other."""
+    some = [row for row in rows if row.split != "train" or row.label == "a" or row.slide == "s1"]
+    losses = {}
+    for mode in ("balanced", "none"):
+        out = tmp_path / mode
+        still = config(tmp_path, epochs=1, learning_rate=1e-12, class_weights=mode)
+        losses[mode] = train_on_features(still, some, out).history[0]["train"]["loss"]
+    model, card = load_bag_model(tmp_path / "none" / "last.safetensors")
+    bags = load_bags(some, ("a", "b"), tmp_path / "features", card.model)
+    costs = np.array([-np.log(probs[bag.label]) for bag, probs in judge(model, bags.train, card)])
+    weights = np.array([5 / 8 if bag.label == 0 else 5 / 2 for bag in bags.train])
+
+    assert losses["none"] == pytest.approx(costs.mean(), rel=1e-5)
+    assert losses["balanced"] == pytest.approx((weights * costs).mean(), rel=1e-5)
 
 
 def test_slides_that_cannot_be_used_are_named_and_left_out(
