@@ -164,6 +164,7 @@ def train(
     from saccade.pipeline.bags.config import BagsConfig
     from saccade.pipeline.bags.folds import cross_validate_features
     from saccade.pipeline.bags.train import train_on_features
+    from saccade.pipeline.config import RunConfig
     from saccade.pipeline.cross_validation import cross_validate
     from saccade.pipeline.ranks import ranks_of_torchrun
     from saccade.pipeline.saliency.config import SaliencyConfig
@@ -175,7 +176,7 @@ def train(
     settings = load_any_config(config)
     if isinstance(settings, SaliencyConfig) and fold is not None:
         raise typer.BadParameter("a saliency run has no folds.", param_hint="--fold")
-    targets = () if isinstance(settings, SaliencyConfig) else settings.task.targets
+    targets = settings.task.targets if isinstance(settings, RunConfig) else ()
     rows = read_sheet(slides, targets)
     with ranks_of_torchrun(device) as (ranks, own_device), progress_bar("slides") as progress:
         common: dict[str, Any] = {

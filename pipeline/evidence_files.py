@@ -7,6 +7,7 @@ is shown follows from them over the whole of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,142 +38,147 @@ LAYERS = {
 NOTE = "Not calibrated. Research use only."
 
 
-def evidence_field(
-    tiles: GriddedTiles,
-    maps: SlideMaps,
-    classes: tuple[str, ...],
-    slide: Slide,
-    provenance: Mapping[str, Any],
-) -> Field:
-    """What is kept: attention logits, and log classes where the head gives them."""
-    channels, values = ["attention logit"], [maps.attention_logits]
-    if maps.log_classes is not None:
-        channels += [f"log class: {name}" for name in classes]
-        values += list(maps.log_classes)
-    return Field(
-        values=np.stack([_on_grid(each, tiles) for each in values]).astype(np.float32),
-        valid=np.isfinite(_on_grid(maps.attention_logits, tiles)),
-        grid=tiles.grid,
-        slide_mpp=slide.mpp,
-        kind="logit",
-        channels=tuple(channels),
-        provenance={"stage": "evidence", **provenance},
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What was found of a slide.
+
+    Attributes:
+        name: of the slide.
+        tiles: where its tiles lie.
+        maps: what was found of them.
+        classes: names.
+        head: name of the model's head.
+    """
+
+    name: str
+    tiles: GriddedTiles
+    maps: SlideMaps
+    classes: tuple[str, ...]
+    head: str
+
+    @property
+    def predicted(self) -> int:
+        """Number of the most probable class."""
+        return int(self.maps.probabilities.argmax())
+
+    @property
+    def kept(self) -> dict[str, NDArray[np.float64]]:
+        """What is kept of the tiles, by name."""
+        values = {"attention logit": self.maps.attention_logits}
+        if self.maps.log_classes is not None:
+            named = zip(self.classes, self.maps.log_classes, strict=True)
+            values |= {f"log class: {name}": each for name, each in named}
+        return values
+
+    @property
+    def layers(self) -> dict[str, NDArray[np.float64]]:
+        """What is shown of the tiles, by name."""
+        layers = {"attention": self.maps.attention}
+        if self.maps.log_classes is not None and self.maps.evidence is not None:
+            for kind, values in (
+                ("class map", np.exp(self.maps.log_classes)),
+                ("evidence", self.maps.evidence),
+            ):
+                named = zip(self.classes, values, strict=True)
+                layers |= {f"{kind}: {name}": each for name, each in named}
+        return layers
+
+    def on_grid(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values of tiles over their grid, NaN where there is no tile."""
+        grid = np.full(self.tiles.grid.shape, np.nan)
+        grid[tuple(self.tiles.cells.T)] = values
+        return grid
 
 
 def write_evidence(
-    out: Path,
-    name: str,
-    slide: Slide,
-    pyramid: Pyramid,
-    tiles: GriddedTiles,
-    maps: SlideMaps,
-    classes: tuple[str, ...],
-    *,
-    head: str,
-    provenance: Mapping[str, Any],
+    out: Path, slide: Slide, pyramid: Pyramid, judged: Judged, provenance: Mapping[str, Any]
 ) -> None:
     """Write field, heatmap, picture and numbers.
 
     Args:
         out: folder of the slide.
-        name: of the slide.
         slide: itself.
         pyramid: its thumbnails.
-        tiles: where its tiles lie.
-        maps: what was found of them.
-        classes: names.
-        head: name of the model's head.
-        provenance: what the result was made from.
+        judged: what was found of it.
+        provenance: what that was made from.
     """
-    write_field(out / "evidence.zarr", evidence_field(tiles, maps, classes, slide, provenance))
-    layers = _layers(maps, classes)
+    write_field(out / "evidence.zarr", _field(judged, slide, provenance))
+    layers = judged.layers
     write_heatmap(
         out / "evidence.ome.tif",
-        np.stack([_on_grid(each, tiles) for each in layers.values()]),
-        tiles.grid,
+        np.stack([judged.on_grid(each) for each in layers.values()]),
+        judged.tiles.grid,
         slide_mpp=slide.mpp,
         channel_names=list(layers),
-        name=f"{name} evidence",
+        name=f"{judged.name} evidence",
         description=" ".join([*LAYERS.values(), NOTE]),
     )
-    draw_evidence(out / "evidence.png", _picture(name, slide, pyramid, tiles, maps, classes))
+    draw_evidence(out / "evidence.png", _picture(judged, slide, pyramid))
+    chances = zip(judged.classes, judged.maps.probabilities.tolist(), strict=True)
     write_json(
         out / "evidence.json",
         {
-            "slide": name,
+            "slide": judged.name,
             "content_hash": slide.content_hash,
-            "label": classes[int(maps.probabilities.argmax())],
-            "probabilities": dict(zip(classes, maps.probabilities.tolist(), strict=True)),
-            "head": head,
-            "tiles": len(tiles.cells),
-            "cell_l0": tiles.grid.cell_l0,
+            "label": judged.classes[judged.predicted],
+            "probabilities": dict(chances),
+            "head": judged.head,
+            "tiles": len(judged.tiles.cells),
+            "cell_l0": judged.tiles.grid.cell_l0,
             "layers": {each: LAYERS[each.partition(":")[0]] for each in layers},
             "note": NOTE,
         },
     )
 
 
-def _layers(maps: SlideMaps, classes: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
-    """What is shown, by name."""
-    layers = {"attention": maps.attention}
-    if maps.log_classes is not None and maps.evidence is not None:
-        for number, each in enumerate(classes):
-            layers[f"class map: {each}"] = np.exp(maps.log_classes[number])
-        for number, each in enumerate(classes):
-            layers[f"evidence: {each}"] = maps.evidence[number]
-    return layers
+def _field(judged: Judged, slide: Slide, provenance: Mapping[str, Any]) -> Field:
+    values = np.stack([judged.on_grid(each) for each in judged.kept.values()])
+    return Field(
+        values=values.astype(np.float32),
+        valid=np.isfinite(values[0]),
+        grid=judged.tiles.grid,
+        slide_mpp=slide.mpp,
+        kind="logit",
+        channels=tuple(judged.kept),
+        provenance={"stage": "evidence", **provenance},
+    )
 
 
-def _on_grid(values: NDArray[np.float64], tiles: GriddedTiles) -> NDArray[np.float64]:
-    """Values of tiles over their grid, NaN where there is no tile."""
-    grid = np.full(tiles.grid.shape, np.nan)
-    grid[tuple(tiles.cells.T)] = values
-    return grid
-
-
-def _picture(
-    name: str,
-    slide: Slide,
-    pyramid: Pyramid,
-    tiles: GriddedTiles,
-    maps: SlideMaps,
-    classes: tuple[str, ...],
-) -> EvidencePicture:
-    mpp = np.array(slide.mpp)
+def _picture(judged: Judged, slide: Slide, pyramid: Pyramid) -> EvidencePicture:
+    mpp, maps = np.array(slide.mpp), judged.maps
     width_um, height_um = np.array(slide.size_l0) * mpp
-    predicted = int(maps.probabilities.argmax())
-    label = classes[predicted]
-
-    def heat(values: NDArray[np.float64], scale: str) -> Heat:
-        cell, corner = np.array(tiles.grid.cell_l0) * mpp, np.array(tiles.grid.origin_l0) * mpp
-        return Heat(
-            _on_grid(values, tiles),
-            (float(cell[0]), float(cell[1])),
-            (float(corner[0]), float(corner[1])),
-            scale,
-        )
-
-    attention = heat(
-        maps.attention * len(tiles.cells),
+    attention = _heat(
+        judged,
+        mpp,
+        maps.attention * len(judged.tiles.cells),
         "times the share that each tile would have of even shares",
     )
-    chances = zip(classes, maps.probabilities, strict=True)
-    shown: tuple[Heat | None, Heat, tuple[str, str]] = (
-        None,
-        attention,
-        ("Slide", "Attention: did it count?"),
-    )
+    left, right, captions = None, attention, ("Slide", "Attention: did it count?")
     if maps.log_classes is not None:
-        likeness = heat(np.exp(maps.log_classes[predicted]), "0 = not like it, 1 = like it")
+        likeness = np.exp(maps.log_classes[judged.predicted])
+        left, right = attention, _heat(judged, mpp, likeness, "0 = not like it, 1 = like it")
+        label = judged.classes[judged.predicted]
         captions = "Attention: did it count?", f"Class map: how like {label} is it?"
-        shown = (attention, likeness, captions)
+    chances = zip(judged.classes, maps.probabilities, strict=True)
     return EvidencePicture(
         thumbnail=read_thumbnail(pyramid),
         size_um=(float(width_um), float(height_um)),
-        left=shown[0],
-        right=shown[1],
-        captions=shown[2],
-        title=name,
+        left=left,
+        right=right,
+        captions=captions,
+        title=judged.name,
         subtitle="   ".join(f"{each} {p:.1%}" for each, p in chances),
+    )
+
+
+def _heat(
+    judged: Judged, mpp: NDArray[np.float64], values: NDArray[np.float64], scale: str
+) -> Heat:
+    cell = np.array(judged.tiles.grid.cell_l0) * mpp
+    corner = np.array(judged.tiles.grid.origin_l0) * mpp
+    return Heat(
+        judged.on_grid(values),
+        (float(cell[0]), float(cell[1])),
+        (float(corner[0]), float(corner[1])),
+        scale,
     )

@@ -20,7 +20,7 @@ from saccade.pipeline.bags.model_file import load_bag_model
 from saccade.pipeline.bags.reading import read_maps
 from saccade.pipeline.config import PyramidConfig
 from saccade.pipeline.errors import FeaturesError
-from saccade.pipeline.evidence_files import FILES, RECORD, write_evidence
+from saccade.pipeline.evidence_files import FILES, RECORD, Judged, write_evidence
 from saccade.pipeline.files import write_json
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import weights_hash
@@ -88,17 +88,9 @@ def find_evidence(
         maps = read_maps(model, features.features, tiles.cells)
         (out / RECORD).unlink(missing_ok=True)
         pyramid = ensure_pyramid(slide, out / "pyramid.zarr", PyramidConfig(), progress=progress)
-        write_evidence(
-            out,
-            name,
-            slide,
-            pyramid,
-            tiles,
-            maps,
-            card.classes,
-            head=card.model.head,
-            provenance={**made_from, "slide_name": name, "code": record.code},
-        )
+        judged = Judged(name, tiles, maps, card.classes, card.model.head)
+        provenance = {**made_from, "slide_name": name, "code": record.code}
+        write_evidence(out, slide, pyramid, judged, provenance)
         cost = watch.cost(tiles_judged=len(features))
         write_json(out / RECORD, Record(record.step, record.inputs, cost).as_dict())
         return True

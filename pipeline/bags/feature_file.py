@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -22,7 +24,8 @@ class TileFeatures:
         corners_l0: int64 (tiles, 2), upper-left corners (x, y) in level-0 pixels.
         side_l0: level-0 pixels that a tile spans; None where the file does not say.
         step_l0: level-0 pixels from one tile to the next; likewise.
-        encoder: what made the features; empty where the file does not say.
+        encoder: what made the features: the network, and its weights where the file names them;
+            empty where it names neither.
     """
 
     features: NDArray[np.float32]
@@ -60,18 +63,21 @@ class TileFeatures:
 
 
 def find_features(folder: Path, slide: str) -> Path:
-    """The file of a slide: `<slide>/features.h5` or `<slide>.h5`.
+    """The file of a slide: `<slide>/embedding/features.h5`, `<slide>/features.h5` or `<slide>.h5`.
+
+    In this order: beside a workflow's embedding lie the features that a prediction drew.
 
     Raises:
         FeaturesError: if there is none.
     """
-    wanted = (folder / slide / "features.h5", folder / f"{slide}.h5")
+    own = folder / slide
+    wanted = (own / "embedding" / "features.h5", own / "features.h5", folder / f"{slide}.h5")
     for path in wanted:
         if path.is_file():
             return path
     raise FeaturesError(
-        f"{slide}: has no features in {folder}; wanted {slide}/features.h5, as `saccade embed` "
-        f"writes it, or {slide}.h5."
+        f"{slide}: has no features in {folder}; wanted {slide}/features.h5 or "
+        f"{slide}/embedding/features.h5, as `saccade embed` writes them, or {slide}.h5."
     )
 
 
@@ -89,7 +95,7 @@ def read_features(path: Path) -> TileFeatures:
             features = np.asarray(file["features"], np.float32)
             coords = np.asarray(file["coords"])
             said = {**file["coords"].attrs}
-            encoder = str(file["features"].attrs.get("encoder", ""))
+            made_by = {**file["features"].attrs}
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise FeaturesError(
             f"{path}: cannot be read as features ({error}); wanted HDF5 with `features` (n, dims) "
@@ -108,18 +114,19 @@ def read_features(path: Path) -> TileFeatures:
     side = _number(said, "patch_size_level0")
     if side is None and (px := _number(said, "patch_size")) and "downsample" in said:
         side = px * float(np.ravel(said["downsample"])[0])
+    encoder = ", ".join(str(made_by[key]) for key in ("encoder", "weights") if key in made_by)
     return TileFeatures(features, coords.astype(np.int64), side, _step(said, side), encoder)
 
 
-def _number(said: dict[str, object], key: str) -> float | None:
+def _number(said: Mapping[str, Any], key: str) -> float | None:
     try:
-        number = float(np.ravel(said[key])[0])  # type: ignore[arg-type]
+        number = float(np.ravel(said[key])[0])
     except (KeyError, TypeError, ValueError, IndexError):
         return None
     return number if 0 < number < np.inf else None
 
 
-def _step(said: dict[str, object], side: float | None) -> float | None:
+def _step(said: Mapping[str, Any], side: float | None) -> float | None:
     """Less than a tile where tiles overlap; TRIDENT says by how many pixels of a tile."""
     overlap, px = _number(said, "overlap"), _number(said, "patch_size")
     if side is None or overlap is None or px is None or overlap >= px:

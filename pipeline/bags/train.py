@@ -18,12 +18,12 @@ from saccade.pipeline.bags.config import BagsConfig
 from saccade.pipeline.bags.model_file import BagCard, load_bag_model, save_bag_model
 from saccade.pipeline.epochs import adamw, fit_epoch, run_epochs
 from saccade.pipeline.files import atomic_path, write_json
-from saccade.pipeline.fit import class_weights
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.metrics.classification import classification_metrics
 from saccade.pipeline.record import RECORD, Record, Stopwatch
 from saccade.pipeline.seeds import seed_for
 from saccade.pipeline.sheet import SheetRow, classes_of
+from saccade.pipeline.tasks.probabilities import class_weights
 from saccade.pipeline.train import Report, TrainingResult
 from saccade.pipeline.yaml_config import config_dict
 
@@ -94,7 +94,8 @@ def _run(
     )
 
     def loss_of(bag: Bag) -> Tensor:
-        return -weights[bag.label] * _log_probs(model, bag, bags.card)[bag.label]
+        cost: Tensor = -weights[bag.label] * _log_probs(model, bag, bags.card)[bag.label]
+        return cost
 
     def make_epoch(epoch: int) -> dict[str, Any]:
         loss = fit_epoch(settings, model, optimizer, bags.train, epoch, loss_of)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from saccade.pipeline.config import PyramidConfig, ViewConfig
-from saccade.pipeline.config_checks import require, require_not_negative, require_positive
+from saccade.pipeline.config_checks import require, require_not_negative, require_training
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +104,7 @@ class SaliencyTrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
-            require(
-                getattr(self, name) >= 1,
-                f"training.{name} must be at least 1, got {getattr(self, name)}.",
-            )
-        require_positive("training.learning_rate", self.learning_rate)
-        for name in ("warmup_epochs", "weight_decay", "clip_norm", "early_stopping"):
-            require_not_negative(f"training.{name}", getattr(self, name))
+        require_training(self)
 
 
 @dataclass(frozen=True, slots=True)

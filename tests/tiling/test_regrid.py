@@ -4,12 +4,13 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saccade.tiling.regrid import regrid
 
 
+@settings(max_examples=40)
 @given(
     shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     step=st.floats(20, 2000),

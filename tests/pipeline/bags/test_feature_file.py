@@ -38,6 +38,14 @@ def test_what_saccade_writes_is_read(tmp_path: Path, cohort: TinyCohort) -> None
     assert (found.side_l0, found.step_l0, found.encoder) == (32, 32, "compact")
 
 
+def test_one_network_with_other_weights_is_another_encoder(tmp_path: Path) -> None:
+    path = write_features(tmp_path / "f.h5", FEATURES, CORNERS, encoder="compact")
+    with h5py.File(path, "a") as file:
+        file["features"].attrs["weights"] = "sha256:1"
+
+    assert read_features(path).encoder == "compact, sha256:1"
+
+
 @pytest.mark.parametrize(
     ("attributes", "side", "step"),
     [
@@ -105,10 +113,13 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
         find_features(tmp_path, "s1")
 
 
-def test_features_are_found_by_either_name(tmp_path: Path) -> None:
+def test_features_are_found_by_each_name(tmp_path: Path) -> None:
     flat = write(tmp_path / "s1.h5")
     assert find_features(tmp_path, "s1") == flat
     (tmp_path / "s1").mkdir()
     assert find_features(tmp_path, "s1") == flat
     nested = write(tmp_path / "s1" / "features.h5")
     assert find_features(tmp_path, "s1") == nested
+    (tmp_path / "s1" / "embedding").mkdir()
+    embedded = write(tmp_path / "s1" / "embedding" / "features.h5")
+    assert find_features(tmp_path, "s1") == embedded

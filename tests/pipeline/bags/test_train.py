@@ -36,7 +36,7 @@ def rows(tmp_path: Path, one_thread: None) -> list[SheetRow]:
 
 def config(folder: Path, head: Any = "spatial_output", **training: Any) -> BagsConfig:
     settings = BagTrainingConfig(
-        **{"epochs": 8, "batch": 2, "learning_rate": 1e-2, "schedule": "constant"} | training
+        **{"epochs": 10, "batch": 2, "learning_rate": 1e-2, "schedule": "constant"} | training
     )
     model = HeadConfig(head=head, width=8)
     return BagsConfig(FeaturesConfig(str(folder / "features")), model, training=settings)
@@ -72,16 +72,16 @@ def test_a_run_that_was_cut_off_ends_the_same(
     head: str, rows: list[SheetRow], tmp_path: Path
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train_on_features(config(tmp_path, head, epochs=3), rows, whole)
+    train_on_features(config(tmp_path, head, epochs=2), rows, whole)
 
     def kill(line: dict[str, Any]) -> None:
-        if line["epoch"] == 2:
+        if line["epoch"] == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_on_features(config(tmp_path, head, epochs=3), rows, cut, report=kill)
+        train_on_features(config(tmp_path, head, epochs=2), rows, cut, report=kill)
     assert not (cut / "record.json").exists()
-    train_on_features(config(tmp_path, head, epochs=3), rows, cut)
+    train_on_features(config(tmp_path, head, epochs=2), rows, cut)
 
     for name in ("model.safetensors", "last.safetensors", "metrics.jsonl", "results/metrics.json"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
