@@ -1,7 +1,7 @@
 """Where a model says the lesion is, and where it is: on drawn slides, from one label a slide.
 
-A cohort of the demo's slides, whose lesions are known as polygons and never trained on. A sampler is
-trained, or several from other seeds; its encoder gives features of all tiles with tissue, and on
+A cohort of the demo's slides, whose lesions are known as polygons and never trained on. A sampler
+is trained, or several from other seeds; its encoder gives features of all tiles with tissue, and on
 these a spatially attentive output layer and gated attention are trained, from `--seeds` seeds. Each
 map is then held to the lesions of the held-out slides that have any:
 
@@ -16,17 +16,19 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from saccade.pipeline.bags.cohort import Bag, tensors_of
-from saccade.pipeline.bags.config import BagsConfig, FeaturesConfig, HeadConfig
-from saccade.pipeline.bags.feature_file import read_features
+from saccade.pipeline.bags.config import BagsConfig, BagTrainingConfig, FeaturesConfig, HeadConfig
+from saccade.pipeline.bags.feature_file import find_features, read_features
 from saccade.pipeline.bags.model_file import load_bag_model
 from saccade.pipeline.bags.train import train_on_features
 from saccade.pipeline.config import (
@@ -40,23 +42,25 @@ from saccade.pipeline.config import (
 from saccade.pipeline.demo.lesions import inside, lesion_polygons
 from saccade.pipeline.demo.run import RUN
 from saccade.pipeline.demo.slides import CohortFiles, make_cohort
-from saccade.pipeline.encoding import encode_tiles
-from saccade.pipeline.export.features import write_features_h5
+from saccade.pipeline.embed.encoder import EncoderChoice
+from saccade.pipeline.embed.options import EmbedOptions
+from saccade.pipeline.embed.run import embed_slide
 from saccade.pipeline.glance import as_batch, glance_at, sight
 from saccade.pipeline.model_file import load_model
-from saccade.pipeline.reading import SlideRef, TileReader, TileRequest
+from saccade.pipeline.reading import SlideRef
+from saccade.pipeline.record import RECORD
 from saccade.pipeline.sheet import SheetRow, of_split, read_sheet
 from saccade.pipeline.thumbnails import ensure_pyramid, read_thumbnail
 from saccade.pipeline.train import train
 from saccade.tiling import open_slide
-from saccade.tiling.places import Places, corners_l0
 from saccade.tiling.pyramid_view import Pyramid
+from saccade.tiling.regrid import GriddedTiles
 
 LESION = 1  # number of the class: benign, lesion
 HEADS = {
-    "SAOL": HeadConfig(head="spatial_output", side=3),
-    "SAOL, each tile by itself": HeadConfig(head="spatial_output", side=1),
-    "ABMIL": HeadConfig(head="abmil"),
+    "SAOL": HeadConfig(head="spatial_output", width=32, side=3),
+    "SAOL, each tile by itself": HeadConfig(head="spatial_output", width=32, side=1),
+    "ABMIL": HeadConfig(head="abmil", width=32),
 }
 Maps = dict[str, NDArray[np.float64]]
 """A value for each tile of a slide, by what it is of."""
@@ -64,21 +68,26 @@ Maps = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where everything of one run of the benchmark lies."""
+    """Where everything of one sampler, and of heads from one seed on its features, lies."""
 
     out: Path
+    sampler_seed: int
+    seed: int
 
     def pyramid(self, slide: str) -> Path:
         return self.out / "pyramids" / slide / "pyramid.zarr"
 
-    def sampler(self, seed: int) -> Path:
-        return self.out / f"seed_{seed}" / "sampler"
+    @property
+    def sampler(self) -> Path:
+        return self.out / f"sampler_{self.sampler_seed}" / "model"
 
-    def features(self, seed: int) -> Path:
-        return self.out / f"seed_{seed}" / "features"
+    @property
+    def features(self) -> Path:
+        return self.out / f"sampler_{self.sampler_seed}" / "features"
 
-    def head(self, seed: int, head: str) -> Path:
-        return self.out / f"seed_{seed}" / head.replace(", ", "_").replace(" ", "_")
+    def head(self, name: str) -> Path:
+        folder = name.replace(", ", "_").replace(" ", "_")
+        return self.out / f"sampler_{self.sampler_seed}" / f"heads_{self.seed}" / folder
 
 
 def sampler_config(seed: int, epochs: int) -> RunConfig:
@@ -91,47 +100,33 @@ def sampler_config(seed: int, epochs: int) -> RunConfig:
     )
 
 
-def write_all_features(rows: Sequence[SheetRow], place: Place, seed: int) -> None:
+def write_all_features(rows: Sequence[SheetRow], place: Place) -> None:
     """Features of all tiles with tissue, by the sampler's encoder."""
-    model, card = load_model(place.sampler(seed) / "model.safetensors")
-    tiles = card.tiles
-    with TileReader(size_px=tiles.size_px, mpp=tiles.mpp, workers=2) as reader:
-        for row in rows:
-            path = place.features(seed) / f"{row.slide}.h5"
-            if path.exists():
-                continue
-            with open_slide(row.path) as slide:
-                view = Pyramid.open(place.pyramid(row.slide)).view(tiles.size_px * tiles.mpp)
-                cells = np.flatnonzero(view.tissue >= card.view.min_tissue)
-                side = view.grid.cell_l0
-                corners = corners_l0(view.grid.centres_l0(cells), side)
-                request = TileRequest(SlideRef(row.path), corners)
-                with torch.inference_mode():
-                    _, features = encode_tiles(model, request, reader)
-                places = Places(
-                    corners, tiles.size_px, tiles.mpp, side, cells, np.zeros(len(cells))
-                )
-                write_features_h5(path, features.numpy(), places, slide, encoder="compact")
+    choice = EncoderChoice(place.sampler / "model.safetensors")
+    for row in rows:
+        with open_slide(row.path) as slide:
+            ensure_pyramid(slide, place.pyramid(row.slide), PyramidConfig())
+        options = EmbedOptions(pyramid=place.pyramid(row.slide))
+        embed_slide(SlideRef(row.path), choice, place.features / row.slide, options)
 
 
-def train_heads(rows: Sequence[SheetRow], place: Place, seed: int, epochs: int) -> None:
+def train_heads(rows: Sequence[SheetRow], place: Place, epochs: int) -> None:
     for name, head in HEADS.items():
-        config = BagsConfig(FeaturesConfig(str(place.features(seed))), head)
-        training = type(config.training)(epochs=epochs, seed=seed)
-        config = type(config)(config.features, head, training=training)
-        train_on_features(config, rows, place.head(seed, name))
+        training = BagTrainingConfig(epochs=epochs, learning_rate=1e-3, seed=place.seed)
+        config = BagsConfig(FeaturesConfig(str(place.features)), head, training=training)
+        train_on_features(config, rows, place.head(name))
 
 
 @torch.inference_mode()
-def maps_of(row: SheetRow, place: Place, seed: int) -> tuple[NDArray[np.float64], Maps]:
+def maps_of(row: SheetRow, place: Place) -> tuple[NDArray[np.float64], Maps]:
     """Middles (tiles, 2) of a slide's tiles on level 0, and what each model says of them."""
-    path = place.features(seed) / f"{row.slide}.h5"
+    path = find_features(place.features, row.slide)
     tiles = read_features(path)
     assert tiles.side_l0 is not None
     middles = tiles.corners_l0 + tiles.side_l0 / 2
-    maps = {"attention of the sampler": _attention(row, place, seed, middles)}
+    maps = {"attention of the sampler": _attention(row, place, middles)}
     for name in HEADS:
-        model, card = load_bag_model(place.head(seed, name) / "model.safetensors")
+        model, card = load_bag_model(place.head(name) / "model.safetensors")
         found = model(*tensors_of(Bag(row.slide, path, LESION), card))
         log_attention = found.attention_logits.double().log_softmax(dim=0)
         maps[f"attention of {name}"] = log_attention.numpy()
@@ -142,11 +137,9 @@ def maps_of(row: SheetRow, place: Place, seed: int) -> tuple[NDArray[np.float64]
     return middles, maps
 
 
-def _attention(
-    row: SheetRow, place: Place, seed: int, middles: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _attention(row: SheetRow, place: Place, middles: NDArray[np.float64]) -> NDArray[np.float64]:
     """Log attention of the sampler at the middles of tiles."""
-    model, card = load_model(place.sampler(seed) / "model.safetensors")
+    model, card = load_model(place.sampler / "model.safetensors")
     stride = model.attention.stride
     glance = glance_at(
         Pyramid.open(place.pyramid(row.slide)), card.view, stride=stride, name=row.slide
@@ -173,15 +166,15 @@ def iou(values: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
     return float((chosen & truth).sum() / (chosen | truth).sum())
 
 
-def measure_seed(
-    rows: Sequence[SheetRow], lesions: Mapping[str, Path], place: Place, seed: int
+def measure_heads(
+    rows: Sequence[SheetRow], lesions: Mapping[str, Path], place: Place
 ) -> dict[str, tuple[float, float]]:
     """Mean pointing and IoU over the held-out slides with lesions, by map."""
     found: dict[str, list[tuple[float, float]]] = {}
     for row in of_split(rows, "test"):
         if row.label != "lesion":
             continue
-        middles, maps = maps_of(row, place, seed)
+        middles, maps = maps_of(row, place)
         truth = inside(lesion_polygons(lesions[row.slide]), middles)
         chance = np.random.default_rng(0).random(len(middles))
         for name, values in {"chance": chance, **maps}.items():
@@ -203,22 +196,22 @@ def table(seeds: Sequence[dict[str, tuple[float, float]]]) -> str:
     return "\n".join(lines)
 
 
-def auc_lines(place: Place, seeds: Sequence[int]) -> str:
+def auc_table(places: Sequence[Place]) -> str:
     lines = ["| head | AUC of the held-out slides |", "|---|---|"]
     for name in HEADS:
-        aucs = [
-            json.loads((place.head(seed, name) / "results" / "metrics.json").read_text())["auc"]
-            for seed in seeds
-        ]
-        lines.append(f"| {name} | {np.mean(aucs):.3f} ({min(aucs):.3f} to {max(aucs):.3f}) |")
+        files = [place.head(name) / "results" / "metrics.json" for place in places]
+        aucs = [json.loads(file.read_text())["auc"] for file in files]
+        lines.append(f"| {name} | {np.mean(aucs):.2f} ({min(aucs):.2f} to {max(aucs):.2f}) |")
     return "\n".join(lines)
 
 
-def draw(
-    path: Path, rows: Sequence[SheetRow], lesions: Mapping[str, Path], place: Place, seed: int
-) -> None:
+def draw(path: Path, rows: Sequence[SheetRow], lesions: Mapping[str, Path], place: Place) -> None:
     """Three slides: the slide with its lesions, attention, class map and evidence."""
-    names = ("attention of SAOL", "class map of SAOL", "evidence of SAOL")
+    shown = {
+        "attention of SAOL": "attention, over four decades",
+        "class map of SAOL": "class map of lesion, from 0 to 1",
+        "evidence of SAOL": "evidence for lesion, over four decades",
+    }
     chosen = [row for row in of_split(rows, "test") if row.label == "lesion"][:3]
     figure = Figure(figsize=(11.5, 2.95 * len(chosen) + 0.3), layout="constrained")
     axes = figure.subplots(len(chosen), 4, squeeze=False)
@@ -226,33 +219,36 @@ def draw(
         thumbnail = read_thumbnail(Pyramid.open(place.pyramid(row.slide)))
         with open_slide(row.path) as slide:
             width, height = slide.size_l0
-        middles, maps = maps_of(row, place, seed)
-        side = _side(middles)
-        for panel, name in zip(line, ("slide", *names), strict=True):
+        tiles = read_features(find_features(place.features, row.slide)).gridded(row.slide)
+        _, maps = maps_of(row, place)
+        for panel, name in zip(line, ("slide", *shown), strict=True):
             ground = thumbnail if name == "slide" else thumbnail.mean(axis=2) / 510 + 0.5
             panel.imshow(ground, extent=(0, width, height, 0), cmap="gray", vmin=0, vmax=1)
             if name != "slide":
-                values = np.exp(maps[name])
-                _paint(panel, middles, values / values.max(), side)
+                _paint(panel, tiles, _colours(name, maps[name]))
             for polygon in lesion_polygons(lesions[row.slide]):
                 panel.plot(*np.vstack([polygon, polygon[:1]]).T, color="#00a0ff", lw=1.2)
             panel.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
-            panel.set_title(f"{row.slide}, lesions outlined" if name == "slide" else name, size=9)
+            words = f"{row.slide}, lesions outlined" if name == "slide" else shown[name]
+            panel.set_title(words, size=9)
     figure.savefig(path, dpi=110)
 
 
-def _side(middles: NDArray[np.float64]) -> float:
-    return float(np.diff(np.unique(middles[:, 0])).min())
+def _colours(name: str, log_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From 0 to 1: class maps as they are, what sums to 1 over a slide over four decades."""
+    if name.startswith("class map"):
+        return np.exp(log_values)
+    decades = (log_values - log_values.max()) / np.log(10)
+    return np.clip(1 + decades / 4, 0, 1)
 
 
-def _paint(panel: object, middles: NDArray[np.float64], values: NDArray[np.float64], side: float):  # type: ignore[no-untyped-def]
-    first = middles.min(axis=0)
-    col, row = np.rint((middles - first) / side).astype(int).T
-    image = np.zeros((row.max() + 1, col.max() + 1, 4))
-    image[row, col] = mpl.colormaps["inferno"](values, alpha=0.8)
-    left, top = first - side / 2
-    extent = (left, left + image.shape[1] * side, top + image.shape[0] * side, top)
-    panel.imshow(image, extent=extent, interpolation="nearest")  # type: ignore[attr-defined]
+def _paint(panel: Axes, tiles: GriddedTiles, values: NDArray[np.float64]) -> None:
+    rows, cols = tiles.grid.shape
+    image = np.zeros((rows, cols, 4))
+    image[tuple(tiles.cells.T)] = mpl.colormaps["inferno"](values, alpha=0.8)
+    (left, top), (width, height) = tiles.grid.origin_l0, tiles.grid.cell_l0
+    extent = (left, left + cols * width, top + rows * height, top)
+    panel.imshow(image, extent=extent, interpolation="nearest")
 
 
 def main() -> None:
@@ -260,35 +256,31 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for everything")
     parser.add_argument("--slides", type=int, default=40)
     parser.add_argument("--size-px", type=int, default=4096)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--samplers", type=int, default=1, help="seeds of the sampler")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of the heads, each sampler")
     parser.add_argument("--epochs", type=int, default=60, help="of the sampler")
-    parser.add_argument("--head-epochs", type=int, default=30)
-    parser.add_argument("--picture", type=Path, help="PNG of three slides, of the first seed")
+    parser.add_argument("--head-epochs", type=int, default=15)
+    parser.add_argument("--picture", type=Path, help="PNG of three slides")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    place = Place(options.out)
     cohort: CohortFiles = make_cohort(
         options.out / "cohort", slides=options.slides, size_px=options.size_px, workers=1
     )
     rows = read_sheet(cohort.sheet)
     lesions = dict(zip([row.slide for row in rows], cohort.lesions, strict=True))
-    for row in rows:
-        with open_slide(row.path) as slide:
-            ensure_pyramid(slide, place.pyramid(row.slide), PyramidConfig())
-    found = []
-    for seed in range(options.seeds):
-        config = sampler_config(seed, options.epochs)
-        train(config, rows, place.sampler(seed), pyramids=options.out / "pyramids")
-        print(f"seed {seed}: sampler", flush=True)
-        write_all_features(rows, place, seed)
-        print(f"seed {seed}: features", flush=True)
-        train_heads(rows, place, seed, options.head_epochs)
-        found.append(measure_seed(rows, lesions, place, seed))
-        print(f"seed {seed}: heads", flush=True)
-        print(table(found), flush=True)
-        print(auc_lines(place, range(seed + 1)), flush=True)
-        if options.picture and seed == 0:
-            draw(options.picture, rows, lesions, place, seed)
+    found, places = [], []
+    for sampler_seed, seed in product(range(options.samplers), range(options.seeds)):
+        place = Place(options.out, sampler_seed, seed)
+        if not (place.sampler / RECORD).exists():
+            config = sampler_config(sampler_seed, options.epochs)
+            train(config, rows, place.sampler, pyramids=options.out / "pyramids")
+        write_all_features(rows, place)
+        train_heads(rows, place, options.head_epochs)
+        found.append(measure_heads(rows, lesions, place))
+        places.append(place)
+        print(f"{place}\n{table(found)}\n{auc_table(places)}", flush=True)
+        if options.picture and len(places) == 1:
+            draw(options.picture, rows, lesions, place)
 
 
 if __name__ == "__main__":
