@@ -44,7 +44,7 @@ class GatedAttentionMIL(nn.Module):
         hidden: width of the attention network.
     """
 
-    def __init__(self, *, features: int, classes: int, hidden: int = 128) -> None:
+    def __init__(self, features: int, classes: int, *, hidden: int = 128) -> None:
         super().__init__()
         self.content = nn.Linear(features, hidden, bias=False)
         self.gate = nn.Linear(features, hidden, bias=False)

@@ -6,9 +6,8 @@
 was pasted: where the part is (`L_SS1`), and to say of it what they say in the image it comes from
 (`L_SS2`). `L_SD` hands what the layer knows to a plain classifier over the mean of all places.
 
-Sources: Kim, Baek and Kim, "Spatially Attentive Output Layer for Image Classification", CVPR 2020,
-https://arxiv.org/abs/2004.07570, and Yun et al., "CutMix: Regularization Strategy to Train Strong
-Classifiers with Localizable Features", ICCV 2019, https://arxiv.org/abs/1905.04899. Which of the
+Source: Kim, Baek and Kim, "Spatially Attentive Output Layer for Image Classification", CVPR 2020,
+https://arxiv.org/abs/2004.07570; the parts are pasted in by CutMix (`models.cutmix`). Which of the
 two readings teaches the other in `L_SS2`, and whether it learns itself, are options here; by
 default the source of the part teaches, and does not learn.
 """
@@ -17,82 +16,14 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from saccade.models.cutmix import CutMix
 from saccade.models.spatial_output import Level, Norm, PlaceScores, SpatialReading
 
 BETA = 0.5
 """Weight of the labels in what the plain classifier learns from (the paper's)."""
-
-
-class CutMix(NamedTuple):
-    """Images with a part of another pasted in.
-
-    Attributes:
-        images: the mixed images.
-        mask: True where an image shows the other.
-        kept: share of each image that is still its own, exactly: the weight of its own label.
-        partner: number of the image that each one's part comes from.
-        targets: share of each class in each image; a row sums to 1.
-    """
-
-    images: Float[Tensor, "images channels height width"]
-    mask: Bool[Tensor, "images height width"]
-    kept: Float[Tensor, " images"]
-    partner: Int64[Tensor, " images"]
-    targets: Float[Tensor, "images classes"]
-
-
-def cutmix(
-    images: Float[Tensor, "images channels height width"],
-    labels: Int64[Tensor, " images"],
-    *,
-    classes: int,
-    generator: torch.Generator | None = None,
-) -> CutMix:
-    """Paste a part of another image of the batch into each: the same rectangle of both.
-
-    A share to keep is drawn evenly from [0, 1], as is the middle of the rectangle from the image;
-    what reaches beyond the edge is cut, and the share counted anew. (CutMix draws one rectangle for
-    a batch; here each image has its own.)
-
-    Args:
-        images: to mix.
-        labels: class of each.
-        classes: number of classes.
-        generator: source of randomness, on the CPU; None for torch's own.
-    """
-    count, _, height, width = images.shape
-    share = torch.rand(count, generator=generator)
-    row = torch.randint(height, (count,), generator=generator)
-    col = torch.randint(width, (count,), generator=generator)
-    partner = torch.randperm(count, generator=generator).to(images.device)
-    mask = rectangles(share, row, col, (height, width)).to(images.device)
-    kept = 1 - mask.to(images.dtype).mean(dim=(1, 2))
-    own = F.one_hot(labels, classes).to(images.dtype)
-    targets = kept[:, None] * own + (1 - kept[:, None]) * own[partner]
-    mixed = torch.where(mask[:, None], images[partner], images)
-    return CutMix(mixed, mask, kept, partner, targets)
-
-
-def rectangles(
-    share: Float[Tensor, " images"],
-    row: Int64[Tensor, " images"],
-    col: Int64[Tensor, " images"],
-    size: tuple[int, int],
-) -> Bool[Tensor, "images height width"]:
-    """Rectangles with their middle at (row, col) that leave about `share` of an image uncovered.
-
-    Its sides are those of the image times the root of 1 - share, and are cut at the edge.
-    """
-    inside = []
-    for middle, length in zip((row, col), size, strict=True):
-        half = ((1 - share).sqrt() * 0.5 * length).long()
-        place = torch.arange(length, device=share.device)
-        first, after = (middle - half)[:, None], (middle + half)[:, None]
-        inside.append((place >= first) & (place < after))
-    return inside[0][:, :, None] & inside[1][:, None, :]
 
 
 class TrainingBranches(nn.Module):

@@ -15,13 +15,18 @@ batch: then nothing looks at all places at once but the softmax, and a grid larg
 computed in pieces, with `margin` places around each, and merged by log-sum-exp.
 """
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from saccade.models.cutmix import CutMix, cutmix
+
+__all__ = ["CutMix", "PlaceScores", "SpatialOutput", "SpatialReading", "cutmix"]
 
 Level = Float[Tensor, "images _ _ _"]
 """Features of one depth of a network: (images, channels, rows, cols)."""
@@ -33,8 +38,12 @@ _NORMS: dict[str, type[nn.BatchNorm1d] | type[nn.LayerNorm]] = {
 }
 
 
-class SpatialReading(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class SpatialReading:
     """What the layer says of images, place by place.
+
+    It unpacks into what people ask for first: probabilities (images, classes), attention (images,
+    rows, cols) and class maps (images, classes, rows, cols).
 
     Attributes:
         attention_logits: attention before its softmax; minus infinity for absent places. Those of
@@ -45,6 +54,10 @@ class SpatialReading(NamedTuple):
 
     attention_logits: Float[Tensor, "images rows cols"]
     log_classes: Float[Tensor, "images classes rows cols"]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Probabilities, attention, class maps."""
+        yield from (each.exp() for each in (self.log_probs, self.log_attention, self.log_classes))
 
     @property
     def log_attention(self) -> Float[Tensor, "images rows cols"]:

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from saccade.models.cutmix import cutmix, rectangles
 from saccade.models.spatial_losses import (
     TrainingBranches,
-    cutmix,
     distillation_loss,
     label_loss,
     map_loss,
     pasted_share,
-    rectangles,
     spatial_loss,
 )
 from saccade.models.spatial_output import SpatialOutput

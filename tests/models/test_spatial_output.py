@@ -24,6 +24,10 @@ def level(rows: int = 6, cols: int = 7, *, channels: int = 5, images: int = 2) -
     return torch.randn(images, channels, rows, cols, **DOUBLE)
 
 
+def logs(of: SpatialReading) -> tuple[torch.Tensor, torch.Tensor]:
+    return of.attention_logits, of.log_classes
+
+
 def reading(rows: int = 3, cols: int = 4) -> SpatialReading:
     torch.manual_seed(2)
     classes = torch.randn(2, 3, rows, cols, **DOUBLE).log_softmax(dim=1)
@@ -57,9 +61,20 @@ def test_of_even_ground_attention_is_even_and_the_output_that_of_any_place() -> 
     torch.testing.assert_close(alone.log_probs, alone.log_classes[:, :, 4, 4])
 
     among = layer(side=3).eval()(even)  # padding is seen up to two places from the edge
-    inner = SpatialReading(*(each[..., 2:-2, 2:-2] for each in among))
+    inner = SpatialReading(*(each[..., 2:-2, 2:-2] for each in logs(among)))
     torch.testing.assert_close(inner.log_attention.exp(), torch.full((1, 5, 5), 1 / 25, **DOUBLE))
     torch.testing.assert_close(inner.log_probs, inner.log_classes[:, :, 2, 2])
+
+
+def test_it_unpacks_into_probabilities_attention_and_class_maps() -> None:
+    found = reading()
+    probabilities, attention, classes = found
+
+    torch.testing.assert_close(probabilities, found.log_probs.exp())
+    torch.testing.assert_close(attention.sum(dim=(1, 2)), torch.ones(2, **DOUBLE))
+    torch.testing.assert_close(classes.sum(dim=1), torch.ones(2, 3, 4, **DOUBLE))
+    mean = torch.einsum("irc,ikrc->ik", attention, classes)
+    torch.testing.assert_close(mean, probabilities)
 
 
 def test_the_order_of_places_does_not_count() -> None:
@@ -131,10 +146,10 @@ def test_pieces_with_their_margin_merge_to_the_whole(norm: str) -> None:
     for first, after in [(0, 3), (3, 4), (4, 9), (9, 11)]:
         top, bottom = max(0, first - head.margin), min(11, after + head.margin)
         piece = head(whole[:, :, top:bottom])
-        parts.append([each[..., first - top : after - top, :] for each in piece])
+        parts.append([each[..., first - top : after - top, :] for each in logs(piece)])
     merged = SpatialReading(*(torch.cat(each, dim=-2) for each in zip(*parts, strict=True)))
 
-    torch.testing.assert_close(list(merged), list(wanted))
+    torch.testing.assert_close(logs(merged), logs(wanted))
     sums = [SpatialReading(*part) for part in parts]
     size = torch.stack([each.attention_logits.flatten().logsumexp(0) for each in sums])
     each_log = torch.stack([each.log_probs[0] for each in sums])
