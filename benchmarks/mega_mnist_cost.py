@@ -79,7 +79,8 @@ def sampling(folder: Path) -> None:
             with measure.clock() as spent:
                 train_epoch(bench, cohort.train, epoch)
             costs.append(spent.cpu)
-    measure.report(cpu=median(costs[1:]), peak_mb=measure.own_peak_mb())
+        decoded = reader.counts().tiles / len(costs)
+    measure.report(cpu=median(costs[1:]), decoded=decoded, peak_mb=measure.own_peak_mb())
 
 
 def everything(folder: Path, *, patches: bool) -> None:
@@ -169,7 +170,7 @@ def main() -> None:
     found = {each: results[str(i)] for i, each in enumerate(wanted)}
     columns = (
         *("what is computed", "side, px", "CPU s a step", "by tiles alone"),
-        *("CPU s an image", "peak, MB"),
+        *("CPU s an image", "source tiles decoded", "peak, MB"),
     )
     measure.table("A training step", columns, [_row(*each, found) for each in wanted])
     measure.failures({f"{way}, {side} px": each for (way, side), each in found.items()})
@@ -189,12 +190,13 @@ def measure_one(way: str, folder: Path) -> None:
 def _row(way: str, side: int, found: dict[tuple[str, int], list[measure.Result]]) -> list[str]:
     own = found[way, side]
     if measure.has_failed(own):
-        return [way, str(side), "", "", "", ""]
+        return [way, str(side), *[""] * 5]
     cpu = measure.middle(own, "cpu")
     relative = measure.ratio(own, found[ALONE, SIDES[0]], "cpu")
     an_image = cpu / BATCHES.get(way, 1)
-    peak = measure.middle(own, "peak_mb")
-    return [way, str(side), f"{cpu:.2f}", relative, f"{an_image:.3f}", f"{peak:.0f}"]
+    decoded = f"{measure.middle(own, 'decoded'):.0f}" if "decoded" in own[0] else ""
+    peak = f"{measure.middle(own, 'peak_mb'):.0f}"
+    return [way, str(side), f"{cpu:.2f}", relative, f"{an_image:.3f}", decoded, peak]
 
 
 if __name__ == "__main__":
