@@ -28,14 +28,13 @@ from torch import Tensor, nn
 
 from saccade.models.initialise import glorot_uniform
 from saccade.models.pixels import Standardise, Views
+from saccade.models.vgg16 import VGG16_DEPTHS, VGG16_WIDTHS, convolution, halve, vgg16_blocks
 
 Maps = Float[Tensor, "images 1 rows cols"]
 Features = Float[Tensor, "images features grid_rows grid_cols"]
 
 # To the letter: those of blue, green and red, which are taken off red, green and blue.
 PUBLISHED_MEANS = (103.939, 116.779, 123.68)
-VGG16_DEPTHS = (2, 2, 3, 3, 3)
-VGG16_WIDTHS = (64, 128, 256, 512, 512)
 _DILATIONS = (1, 4, 8, 12)  # of the branches that put a place into its context
 _TINY = 1e-7
 
@@ -77,23 +76,19 @@ class MSINet(nn.Module):
         super().__init__()
         _check(widths, depths, context_width, decoder_widths)
         self.standardise = Standardise(PUBLISHED_MEANS, (1.0, 1.0, 1.0))
-        inputs = (3, *widths[:-1])
-        self.encoder = nn.ModuleList(
-            _block(*sizes, dilation=2 if number == 4 else 1)
-            for number, sizes in enumerate(zip(inputs, widths, depths, strict=True))
-        )
+        self.encoder = vgg16_blocks(widths, depths, dilations=(1, 1, 1, 1, 2))
         seen = sum(widths[2:])
         self.context = nn.ModuleList(
-            _convolution(seen, context_width, 1 if dilation == 1 else 3, dilation)
+            convolution(seen, context_width, 1 if dilation == 1 else 3, dilation)
             for dilation in _DILATIONS
         )
-        self.context.append(_convolution(seen, context_width, 1))
-        self.merge = _convolution(5 * context_width, context_width, 1)
+        self.context.append(convolution(seen, context_width, 1))
+        self.merge = convolution(5 * context_width, context_width, 1)
         widths_down = (context_width, *decoder_widths)
         self.decoder = nn.ModuleList(
-            _convolution(wide, narrow) for wide, narrow in pairwise(widths_down)
+            convolution(wide, narrow) for wide, narrow in pairwise(widths_down)
         )
-        self.score = _convolution(decoder_widths[-1], 1)
+        self.score = convolution(decoder_widths[-1], 1)
         glorot_uniform(self)
         for layer in self.encoder.modules():  # no trained VGG16: its signal must not fade
             if isinstance(layer, nn.Conv2d):
@@ -116,7 +111,7 @@ class MSINet(nn.Module):
         for number, block in enumerate(self.encoder):
             for layer in cast("Iterable[nn.Module]", block):
                 x = layer(x).relu()
-            x = _halve(x) if number < 3 else _spread(x)
+            x = halve(x) if number < 3 else _spread(x)
             depths.append(x)
         return torch.cat(depths[2:], dim=1)
 
@@ -179,21 +174,6 @@ def _check(
         raise ValueError("every block needs at least one channel and one convolution.")
     if any(depth > most for depth, most in zip(depths, VGG16_DEPTHS, strict=True)):
         raise ValueError(f"depths may be at most VGG16's {VGG16_DEPTHS}, got {depths}.")
-
-
-def _block(inputs: int, outputs: int, depth: int, *, dilation: int) -> nn.ModuleList:
-    widths = (inputs, *[outputs] * depth)
-    return nn.ModuleList(_convolution(a, b, dilation=dilation) for a, b in pairwise(widths))
-
-
-def _convolution(inputs: int, outputs: int, side: int = 3, dilation: int = 1) -> nn.Conv2d:
-    """A convolution that keeps rows and columns."""
-    return nn.Conv2d(inputs, outputs, side, padding=dilation * (side // 2), dilation=dilation)
-
-
-def _halve(x: Tensor) -> Tensor:
-    """Maximum of each 2 x 2 cells; those at the right and the bottom may reach beyond the edge."""
-    return F.max_pool2d(x, 2, ceil_mode=True)
 
 
 def _spread(x: Tensor) -> Tensor:

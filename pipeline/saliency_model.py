@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 import saccade
-from saccade.models.saliency import VGG16_DEPTHS, VGG16_WIDTHS, MSINet
+from saccade.models.saliency import MSINet
+from saccade.models.vgg16 import VGG16_DEPTHS, VGG16_WIDTHS
 from saccade.pipeline.errors import ModelFileError
 from saccade.pipeline.weights_file import load_network, read_header, write_weights
 

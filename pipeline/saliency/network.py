@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from saccade.models.saliency import VGG16_DEPTHS, MSINet
+from saccade.models.saliency import MSINet
 from saccade.models.saliency_weights import encoder_from_vgg16
+from saccade.models.vgg16 import VGG16_DEPTHS
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.model_file import load_encoder_weights
 from saccade.pipeline.saliency.config import NetworkConfig
