@@ -191,9 +191,7 @@ def timm_encoder(
 
     if pretrained and state_dict is not None:
         raise ValueError("pretrained=True and state_dict both name weights; choose one.")
-    if not name.startswith(("hf-hub:", "hf_hub:")) and not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise ValueError(f"timm has no model {name!r}; close to it: {', '.join(close) or 'none'}.")
+    require_timm_model(name)
     trunk: Any = timm.create_model(
         name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **options
     )
@@ -203,6 +201,15 @@ def timm_encoder(
     features = getattr(trunk, "head_hidden_size", None) or trunk.num_features
     mean, std = (_per_channel(trunk.pretrained_cfg[key], in_channels) for key in ("mean", "std"))
     return Encoder(trunk, features=features, mean=mean, std=std)
+
+
+def require_timm_model(name: str) -> None:
+    """Refuse names that are neither timm's nor of its hub, with some that are like them."""
+    import timm
+
+    if not name.startswith(("hf-hub:", "hf_hub:")) and not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise ValueError(f"timm has no model {name!r}; close to it: {', '.join(close) or 'none'}.")
 
 
 def _per_channel(values: Numbers, channels: int) -> Numbers:
