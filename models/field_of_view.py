@@ -1,8 +1,9 @@
 """How far around itself a pixel of a network's output sees: what a tile's margin has to be.
 
-No paper: our own. A number that is none spoils whatever is computed from it, through any layer and
-whatever the weights. So half of a view is spoilt, and what is spoilt of the other half's output has
-seen across the border. Counting kernels by hand gives the same for a chain of layers.
+No paper: our own. A number that is none (NaN) spoils what convolutions, poolings, norms and
+activations compute from it, whatever their weights. So half of a view is spoilt, and what is spoilt
+in the output of the other half has seen across the border. Counting the kernels of a chain of
+layers by hand gives the same. A layer that compares numbers, and puts out something else, hides it.
 """
 
 import copy

@@ -105,6 +105,21 @@ def test_maps_are_cut_so_that_what_is_symmetric_stays_so(kind: type[FCN], one_th
     torch.testing.assert_close(turned, scores.flip(2, 3), rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize(("kind", "place"), [(FCN16s, 0), (FCN8s, 0), (FCN8s, 1)])
+def test_what_a_finer_map_adds_is_added_everywhere(
+    kind: type[FCN], place: int, one_thread: None
+) -> None:
+    """Interpolation of a constant is that constant; edges, where zeros count, are cut off."""
+    model, view = opened(kind), views(13, 40)
+    with torch.no_grad():
+        before = model(view)
+        model.get_parameter(f"finer.{place}.score.bias").copy_(torch.tensor([1.0, -2.0]))
+        added = model(view) - before
+
+    wanted = torch.tensor([1.0, -2.0], dtype=torch.float64)[:, None, None].expand(2, 13, 40)
+    torch.testing.assert_close(added[0], wanted, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_tiles_with_their_margin_come_out_as_the_whole(kind: type[FCN], one_thread: None) -> None:
     model, view = opened(kind), views(35, 797)
