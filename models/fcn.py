@@ -113,7 +113,8 @@ class FCN32s(FCN):
 class FCN16s(FCN):
     """Scores on grids of 32 and 16 pixels. 134,357,354 parameters for 21 classes.
 
-    It begins where a trained `FCN32s` ended if it is given its weights, with `strict=False`.
+    Given the weights of a trained `FCN32s`, with `strict=False`, it begins where that one ended,
+    but for interpolation in two steps.
     """
 
     _finer_offsets = (5,)
@@ -123,7 +124,7 @@ class FCN16s(FCN):
 class FCN8s(FCN):
     """Scores on grids of 32, 16 and 8 pixels. 134,362,751 parameters for 21 classes.
 
-    It begins where a trained `FCN16s` ended if it is given its weights, with `strict=False`.
+    Given the weights of a trained `FCN16s`, it begins likewise.
     """
 
     _finer_offsets = (5, 9)
