@@ -44,8 +44,8 @@ def regrid(corners_l0: NDArray[np.integer[Any]], step_l0: float) -> GriddedTiles
     >>> found = regrid(np.array([[10, 20], [265, 20], [519, 274]]), 254)
     >>> found.cells.tolist()
     [[0, 0], [0, 1], [1, 2]]
-    >>> found.grid.shape, found.grid.cell_l0
-    ((2, 3), (254.5, 254.0))
+    >>> found.grid.shape, [round(each, 6) for each in found.grid.cell_l0]
+    ((2, 3), [254.5, 254.0])
     """
     if not len(corners_l0) or not step_l0 > 0:
         raise ValueError(f"wanted tiles and a positive step, got {len(corners_l0)} and {step_l0}.")
