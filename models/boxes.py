@@ -96,7 +96,8 @@ def suppress(boxes: Boxes, scores: Float[Tensor, " n"], overlap: float) -> Int64
         scores: the higher the better; of equal ones the first is the better.
         overlap: with an IoU above it a box is suppressed; one just as large leaves it there.
     """
-    kept: Tensor = nms(edges_of(boxes), scores, overlap)
+    exact = float(boxes.new_tensor(overlap))  # 3/10 in float32 is more than 0.3 in float64
+    kept: Tensor = nms(edges_of(boxes), scores, exact)
     return kept
 
 

@@ -57,8 +57,8 @@ class Truth:
         ValueError: if lengths differ, a box has no pixel or is no number, or a class is negative.
     """
 
-    boxes: Float[Tensor, "n 4"]
-    classes: Int64[Tensor, " n"]
+    boxes: Float[Tensor, "_ 4"]
+    classes: Int64[Tensor, " _"]
 
     def __post_init__(self) -> None:
         if self.boxes.shape != (len(self.classes), 4):

@@ -40,7 +40,7 @@ class Trunk(nn.Module):
         self.stride = stride
         self.channels_last = channels_last
 
-    def forward(self, images: Views) -> Float[Tensor, "images features rows cols"]:
+    def forward(self, images: Views) -> Float[Tensor, "images features grid_rows grid_cols"]:
         """Return the features of images, RGB in [0, 1] or bytes."""
         features = self.network(self.standardise(images))
         if not isinstance(features, Tensor):
@@ -64,10 +64,13 @@ def timm_trunk(name: str, *, stride: int = 16, pretrained: bool = False, **optio
 
     require_timm_model(name)
     with torch.device("meta"):  # only a built model knows its strides; this one weighs nothing
-        strides = timm.create_model(name, features_only=True, **options).feature_info.reduction()
+        info = timm.create_model(name, features_only=True, **options).feature_info
+    strides = info.reduction()
     if stride not in strides:
         raise ValueError(f"timm's {name!r} has features of the strides {strides}, not of {stride}.")
-    level = max(i for i, each in enumerate(strides) if each == stride)
+    level = max(
+        index for index, each in zip(info.out_indices, strides, strict=True) if each == stride
+    )
     network: Any = timm.create_model(
         name, pretrained=pretrained, features_only=True, out_indices=(level,), **options
     )
