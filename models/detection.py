@@ -139,10 +139,11 @@ class FasterRCNN(nn.Module):
         """
         size_px = _size_of(images)
         self._check(truths, len(images), size_px)
-        device = images.device
-        boxes = [truth.boxes.to(device) for truth in truths]
-        classes = [truth.classes.to(device) for truth in truths]
         features = self.trunk(images)
+        boxes = [
+            truth.boxes.to(self.proposals.cell) for truth in truths
+        ]  # device and kind of number
+        classes = [truth.classes.to(images.device) for truth in truths]
         seen = self.proposals(features)
         of_proposals = self.proposals.losses(seen, boxes, size_px, generator=generator)
         proposed = self.proposals.propose(seen, size_px, TRAINING)

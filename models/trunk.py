@@ -42,10 +42,11 @@ class Trunk(nn.Module):
 
     def forward(self, images: Views) -> Float[Tensor, "images features grid_rows grid_cols"]:
         """Return the features of images, RGB in [0, 1] or bytes."""
-        features = self.network(self.standardise(images))
+        features: Any = self.network(self.standardise(images))
         if not isinstance(features, Tensor):
             (features,) = features
-        return features.movedim(-1, 1) if self.channels_last else features
+        turned: Tensor = features.movedim(-1, 1) if self.channels_last else features
+        return turned
 
 
 def timm_trunk(name: str, *, stride: int = 16, pretrained: bool = False, **options: Any) -> Trunk:
@@ -64,7 +65,8 @@ def timm_trunk(name: str, *, stride: int = 16, pretrained: bool = False, **optio
 
     require_timm_model(name)
     with torch.device("meta"):  # only a built model knows its strides; this one weighs nothing
-        info = timm.create_model(name, features_only=True, **options).feature_info
+        unweighed: Any = timm.create_model(name, features_only=True, **options)
+    info = unweighed.feature_info
     strides = info.reduction()
     if stride not in strides:
         raise ValueError(f"timm's {name!r} has features of the strides {strides}, not of {stride}.")

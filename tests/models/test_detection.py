@@ -123,6 +123,22 @@ def test_a_seed_settles_the_loss_and_bytes_are_the_numbers_they_stand_for() -> N
     assert losses(pixels, 0) != losses(pixels, 1)
 
 
+def test_boxes_may_have_more_digits_than_the_network_and_the_network_fewer() -> None:
+    model = small()
+    truth = Truth(SQUARES.double(), torch.zeros(3, dtype=torch.int64))
+    exact = Truth(SQUARES, truth.classes)
+
+    def losses(truth: Truth) -> list[float]:
+        dice = torch.Generator().manual_seed(0)
+        return torch.stack(model(image(SQUARES), [truth], generator=dice)).tolist()
+
+    wanted = losses(exact)
+    assert losses(truth) == wanted
+    with torch.autocast("cpu", torch.bfloat16):
+        assert losses(truth) == pytest.approx(wanted, rel=0.05)
+        assert model.detect(image(SQUARES))[0].boxes.dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("box", "complaint"),
     [

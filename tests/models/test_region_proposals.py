@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from saccade.models.anchors import anchors, spread
 from saccade.models.boxes import encode_boxes
@@ -53,6 +53,8 @@ def test_limits_are_the_published_ones() -> None:
 def test_each_anchor_has_the_numbers_of_its_own_cell(network: RegionProposalNetwork) -> None:
     """Scores: all backgrounds, then all objects. Codes: four numbers an anchor."""
     features = torch.rand(2, 3, 4, 5)
+    for layer in (network.score, network.code):
+        nn.init.normal_(layer.bias)  # type: ignore[arg-type]
 
     found = network(features)
 
