@@ -66,8 +66,9 @@ def box_overlap(boxes: Numbers, others: Numbers) -> NDArray[np.float64]:
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     common = sides.clip(min=0).prod(axis=2)
     union = sum((each[..., 2:] - each[..., :2]).prod(axis=2) for each in (a, b)) - common
-    overlap: NDArray[np.float64] = np.zeros_like(common)
-    return np.divide(common, union, out=overlap, where=union > 0)
+    overlap: NDArray[np.float64] = np.zeros(common.shape)
+    np.divide(common, union, out=overlap, where=union > 0)
+    return overlap
 
 
 @dataclass(frozen=True, slots=True)
