@@ -134,7 +134,7 @@ def test_no_region_at_all_has_no_loss_and_finds_nothing(head: RoIHead) -> None:
 
 
 def test_objects_suppress_those_of_their_class_only_above_0_3() -> None:
-    three = boxes((0, 0, 9, 9), (0, 0, 9, 2), (0, 0, 9, 3))
+    three = boxes((0, 0, 9, 9), (0, 0, 9, 2), (0, 6, 9, 9))  # 0.3 and 0.4 of the first
     head = Answers([[0.05, 0.5, 0.45], [0.1, 0.4, 0.5], [0.4, 0.3, 0.3]])
 
     (found,) = head.detect(FEATURES, [three], (64, 64), min_score=0.2)
