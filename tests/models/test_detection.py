@@ -111,9 +111,11 @@ def test_every_part_learns_from_each_kind_of_image() -> None:
 
 
 def test_a_seed_settles_the_loss_and_bytes_are_the_numbers_they_stand_for() -> None:
+    """Wider than high, with an object where only the width reaches, and more than 256 anchors."""
     model = small()
-    pixels = (image(SQUARES).repeat(2, 1, 1, 1) * 255).to(torch.uint8)
-    truths = [Truth(SQUARES, torch.zeros(3, dtype=torch.int64)), NOTHING]
+    pixels = torch.randint(0, 256, (2, 3, 160, 224), dtype=torch.uint8)
+    right = SQUARES + torch.tensor([130, 0, 130, 0])
+    truths = [Truth(right, torch.zeros(3, dtype=torch.int64)), NOTHING]
 
     def losses(images: Tensor, seed: int) -> list[float]:
         dice = torch.Generator().manual_seed(seed)

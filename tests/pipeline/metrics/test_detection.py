@@ -17,9 +17,9 @@ def squares(*corners: float, side: float = 10) -> NDArray[np.float64]:
 
 
 def test_overlap_counts_areas_between_edges() -> None:
-    overlap = box_overlap(squares(0), np.array([[0, 0, 10, 5], [5, 5, 15, 15], [10, 0, 20, 10]]))
+    others = np.array([[0, 0, 10, 5], [5, 5, 15, 15], [10, 0, 20, 10], [15, 15, 25, 25]])
 
-    assert overlap.tolist() == [[0.5, 25 / 175, 0]]
+    assert box_overlap(squares(0), others).tolist() == [[0.5, 25 / 175, 0, 0]]
     assert box_overlap(NONE, squares(0, 20)).shape == (0, 2)
     assert box_overlap(np.zeros((1, 4)), np.zeros((1, 4))).tolist() == [[0]]
 
@@ -59,9 +59,10 @@ def test_just_enough_overlap_is_enough(overlap: float, wanted: float) -> None:
 
 
 def test_boxes_of_the_same_score_count_together() -> None:
-    """Either order would else give 1 or 1/2."""
-    for corners in ((0, 50), (50, 0)):
-        assert average_precision([squares(*corners)], [np.ones(2)], [squares(0)]) == 0.5
+    """Of the first two one is right, and so is the third; else their order would matter."""
+    for corners in ((0, 50, 20), (50, 0, 20)):
+        precision = average_precision([squares(*corners)], [np.array([2, 2, 1])], [squares(0, 20)])
+        assert precision == pytest.approx(2 / 3)
 
 
 def test_images_without_objects_cost_precision_only() -> None:
@@ -98,6 +99,15 @@ def test_as_many_pairs_as_can_be_are_made_even_if_a_nearer_one_has_to_part() -> 
     """5 is nearest to 6, but then 0 and 12 would have nobody within 7."""
     assert centre_hits([centres(0, 6)], [centres(5, 12)], distance=7).found == 2
     assert centre_hits([centres(6, 0)], [centres(12, 5)], distance=7).found == 2
+
+
+def test_two_pairs_are_better_than_a_close_one_even_if_that_has_the_least_sum_of_distances() -> (
+    None
+):
+    """1 and 10.3 apart, or 6 and 5.4."""
+    found, there = [np.array([[0, 0], [7, 0]])], [np.array([[1, 0], [-2, 5]])]
+
+    assert centre_hits(found, there, distance=7).found == 2
 
 
 def test_an_object_is_found_once_only() -> None:
