@@ -18,6 +18,7 @@ from saccade.models.detection import (
     iou,
     timm_trunk,
 )
+from saccade.models.region_proposals import TEST, TRAINING, Glimpses, Limits
 
 SQUARES = torch.tensor([[10.0, 12, 25, 27], [60, 14, 79, 33], [30, 58, 53, 81]])  # 16, 20, 24 px
 NOTHING = Truth(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
@@ -108,6 +109,21 @@ def test_every_part_learns_from_each_kind_of_image() -> None:
         model.zero_grad()
         model(image(SQUARES), [truth]).total.backward()
         assert all(p.grad is not None for p in model.parameters())
+
+
+def test_training_takes_more_proposals_than_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small()
+    propose, asked = model.proposals.propose, []
+
+    def overheard(seen: Glimpses, size_px: tuple[int, int], limits: Limits) -> list[Tensor]:
+        asked.append(limits)
+        return propose(seen, size_px, limits)
+
+    monkeypatch.setattr(model.proposals, "propose", overheard)
+    model(image(SQUARES), [NOTHING])
+    model.detect(image(SQUARES))
+
+    assert asked == [TRAINING, TEST]
 
 
 def test_a_seed_settles_the_loss_and_bytes_are_the_numbers_they_stand_for() -> None:
