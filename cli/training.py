@@ -1,0 +1,120 @@
+"""Commands that train, or deal slides to train on. `main` gives them their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from saccade.cli.errors import input_errors_in_one_line
+from saccade.cli.options import DeviceOption, OutOption, ReplaceOption
+from saccade.cli.progress import progress_bar, say
+
+
+@input_errors_in_one_line
+def train(
+    config: Annotated[Path, typer.Argument(help="Settings, YAML.")],
+    slides: Annotated[Path, typer.Option("--slides", help="Sample sheet, CSV.")],
+    out: OutOption,
+    pyramids: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that holds `<slide>/pyramid.zarr`; missing ones are built there."
+        ),
+    ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option("--fold", help="Train this fold only, from 0; all in turn if absent."),
+    ] = None,
+    device: DeviceOption = "auto",
+    replace: ReplaceOption = False,
+) -> None:
+    """Train attention and features from one label a slide; goes on where a killed run stopped.
+
+    With `splits.folds` in the settings: a model for each fold, and how good they are together. With
+    `kind: saliency`: a network that says where people look, from points, maps or outlines. With
+    `kind: features`: a model over features of tiles that are there already.
+    """
+    from saccade.cli.tables import cross_validation_lines, epoch_line, failure_table
+    from saccade.pipeline.bags.config import BagsConfig
+    from saccade.pipeline.bags.folds import cross_validate_features
+    from saccade.pipeline.bags.train import train_on_features
+    from saccade.pipeline.config import RunConfig
+    from saccade.pipeline.cross_validation import cross_validate
+    from saccade.pipeline.ranks import ranks_of_torchrun
+    from saccade.pipeline.saliency.config import SaliencyConfig
+    from saccade.pipeline.saliency.train import train_saliency
+    from saccade.pipeline.sheet import read_sheet
+    from saccade.pipeline.train import train as run
+    from saccade.pipeline.yaml_config import load_any_config
+
+    settings = load_any_config(config)
+    if isinstance(settings, SaliencyConfig) and fold is not None:
+        raise typer.BadParameter("a saliency run has no folds.", param_hint="--fold")
+    targets = settings.task.targets if isinstance(settings, RunConfig) else ()
+    rows = read_sheet(slides, targets)
+    with ranks_of_torchrun(device) as (ranks, own_device), progress_bar("slides") as progress:
+        common: dict[str, Any] = {
+            "device": own_device,
+            "replace": replace,
+            "report": lambda line: say(epoch_line(line, settings.training.epochs)),
+            "progress": progress if ranks.first else None,
+        }
+        if not isinstance(settings, BagsConfig):
+            common["pyramids"] = pyramids
+        if isinstance(settings, SaliencyConfig):
+            ranks.require_one("train a saliency network", instead="train it in one process")
+            result = train_saliency(settings, rows, out, **common)
+            failures, lines = result.failures, [f"{result.model}"]
+        elif (folds := settings.splits.folds) or fold is not None:
+            ranks.require_one("train folds", instead="give each process a --fold of its own")
+            common["only"] = fold
+            common["announce"] = lambda number: say(f"fold {number}, of folds 0 to {folds - 1}")
+            if isinstance(settings, BagsConfig):
+                judged = cross_validate_features(settings, rows, out, **common)
+            else:
+                judged = cross_validate(settings, rows, out, **common)
+            failures, lines = judged.failures, cross_validation_lines(out, judged.summary)
+        elif isinstance(settings, BagsConfig):
+            ranks.require_one("train on features", instead="train on them in one process")
+            result = train_on_features(settings, rows, out, **common)
+            failures, lines = result.failures, [f"{result.model}"]
+        else:
+            result = run(settings, rows, out, ranks=ranks, **common)
+            failures, lines = result.failures, [f"{result.model}"]
+    if ranks.first:
+        for line in [*lines, *([failure_table(failures)] if failures else [])]:
+            say(line)
+    if failures:
+        raise typer.Exit(code=1)
+
+
+@input_errors_in_one_line
+def split(
+    slides: Annotated[Path, typer.Argument(help="Sample sheet, CSV.")],
+    out: OutOption,
+    folds: Annotated[int, typer.Option(min=3, help="Parts that the slides are dealt into.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the deal.")] = 0,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings, YAML: their `task` says what labels are. Classes if absent."),
+    ] = None,
+    replace: ReplaceOption = False,
+) -> None:
+    """Deal the slides of a sheet into folds, by patient and each class evenly; trains nothing.
+
+    Each `fold_<i>/slides.csv` is a sheet with one part for `test`, one for `val` and the others for
+    `train`. Slides that have split `test` already are kept out of all of them.
+    """
+    from saccade.cli.tables import split_line
+    from saccade.pipeline.sheet import read_sheet
+    from saccade.pipeline.splits import SHEET, folder_of, write_folds
+    from saccade.pipeline.tasks.config import TaskConfig
+    from saccade.pipeline.yaml_config import load_config
+
+    task = TaskConfig() if config is None else load_config(config).task
+    labelled = read_sheet(slides, task.targets)
+    sheets = write_folds(labelled, out, folds, seed=seed, replace=replace, task=task)
+    for fold, rows in enumerate(sheets):
+        say(f"{folder_of(out, fold) / SHEET}: {split_line(rows)}")
