@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--samplers", type=int, default=1, help="seeds of the sampler")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the heads, each sampler")
     parser.add_argument("--epochs", type=int, default=60, help="of the sampler")
-    parser.add_argument("--head-epochs", type=int, default=15)
+    parser.add_argument("--head-epochs", type=int, default=60)
     parser.add_argument("--picture", type=Path, help="PNG of three slides")
     options = parser.parse_args()
     torch.set_num_threads(1)
