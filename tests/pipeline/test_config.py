@@ -94,7 +94,10 @@ def test_the_kind_says_which_settings_a_file_holds(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("\nkind: cats", "run.yaml, line 2: kind must be one of slides, saliency, found 'cats'"),
+        (
+            "\nkind: cats",
+            "run.yaml, line 2: kind must be one of slides, saliency, features, found 'cats'",
+        ),
         ("kind: saliency\ntiles: {}", "unknown key tiles; known here: network, pyramid, targets,"),
         ("kind: slides\nnetwork: {}", "unknown key network"),
         ("- 1", "the file must be a mapping"),

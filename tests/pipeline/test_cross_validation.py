@@ -142,7 +142,8 @@ def test_a_fold_that_is_none_is_refused(
 def test_the_workflow_trains_one_model_and_says_so(run: Run, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text("splits: {folds: 3}\n")
-    settings = {"slides": str(run.cohort.sheet), "run": str(config), "model": None}
+    given = {"model": None, "mask": None}
+    settings = {"slides": str(run.cohort.sheet), "run": str(config), **given}
 
     with pytest.raises(ConfigError, match=r"splits.folds is 3, wanted 0"):
         Cohort.load(settings)

@@ -141,20 +141,23 @@ def test_a_deleted_slide_comes_back_and_then_nothing_is_left_to_do(finished: Pat
 @pytest.mark.parametrize(
     ("edit", "trains"),
     [
-        (("s6.tiff,a", "s6.tiff,b"), False),
-        (("p0,train", "p0x,train"), False),
-        (("s0.tiff,a", "s0.tiff,b"), True),
+        ({"s6.tiff,a": "s6.tiff,b"}, False),
+        ({"p0,train": "p0x,train"}, False),
+        ({"s0.tiff,a": "s0.tiff,b", "s1.tiff,b": "s1.tiff,a"}, True),
     ],
-    ids=["label of a tested slide", "patient", "label of a slide trained on"],
+    ids=["label of a tested slide", "patient", "labels of slides trained on"],
 )
 def test_an_edited_sheet_trains_again_only_if_training_sees_it(
-    finished: Path, edit: tuple[str, str], trains: bool
+    finished: Path, edit: dict[str, str], trains: bool
 ) -> None:
     sheet = finished / "slides.csv"
     before = sheet.read_text()
-    assert edit[0] in before
+    after = before
+    for old, new in edit.items():
+        assert old in after
+        after = after.replace(old, new)
     try:
-        sheet.write_text(before.replace(*edit) + "\n")
+        sheet.write_text(after + "\n")
         jobs = planned(finished)
     finally:
         sheet.write_text(before)

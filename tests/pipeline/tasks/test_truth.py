@@ -123,6 +123,7 @@ def test_a_workflow_holds_the_sheet_to_the_task_before_its_first_job(
         "slides": str(tmp_path / "slides.csv"),
         "run": str(tmp_path / "run.yaml"),
         "model": None,
+        "mask": None,
     }
     if letter:
         with pytest.raises(SheetError, match=letter):
