@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import RegionError, ResultsError, SheetError
-from saccade.pipeline.glance import glance_at
 from saccade.pipeline.look import Subject
 from saccade.pipeline.prior import PRIOR, Prior
 from saccade.pipeline.ranks import Ranks
@@ -131,15 +130,20 @@ def _load(row: SheetRow, pyramids: Path, config: RunConfig, stride: int) -> _Loa
     ref = SlideRef(row.path, row.mpp)
     with ref.open() as slide:
         pyramid = ensure_pyramid(slide, pyramids / row.slide / "pyramid.zarr", config.pyramid)
-        glance = glance_at(pyramid, config.view, stride=stride, name=row.slide)
-        tiles = config.tiles
-        lattice = slide.lattice_for(tiles.size_px, tiles.mpp, tiles.snap)
-        subject = Subject(row.slide, ref, glance, slide.mpp, lattice)
+        subject = Subject.seen(
+            ref,
+            slide,
+            pyramid,
+            view=config.view,
+            tiles=config.tiles,
+            stride=stride,
+            name=row.slide,
+        )
         folder = config.training.priors
         if folder is None:
             return _Loaded(subject, slide.content_hash, None)
         prior = Prior.read(Path(folder) / row.slide / PRIOR)
-        explored = replace(subject, log_prior=prior.over(glance, slide.content_hash))
+        explored = prior.shown_to(subject, slide.content_hash)
         return _Loaded(explored, slide.content_hash, prior.hash)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,18 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saccade.models.attention_sampling import AttentionSampling
+from saccade.pipeline.pieces import Piece
 from saccade.pipeline.reading import TileReader, TileRequest
 from saccade.tiling.errors import SlideError
 
 _PIECE = 256  # tiles: those of the next piece are read while these are encoded
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Some of a slide's tiles, by their numbers in the request."""
-
-    numbers: NDArray[np.intp]
-    requests: Sequence[TileRequest]
 
 
 def encode_tiles(
@@ -57,4 +49,4 @@ def _pieces(request: TileRequest) -> Iterator[Piece]:
     count = -(-len(x) // _PIECE)
     order = np.lexsort((x, y)) if count > 1 else np.arange(len(x))
     for numbers in np.array_split(order, count):
-        yield Piece(numbers, [TileRequest(request.slide, request.corners_l0[numbers])])
+        yield Piece.of(request.slide, request.corners_l0, numbers)

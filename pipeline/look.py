@@ -24,13 +24,15 @@ from saccade.models.attention_sampling import (
     mix_with_uniform,
 )
 from saccade.pipeline.augment import Change, turn, turn_back, unchanged
-from saccade.pipeline.config import TilesConfig
+from saccade.pipeline.config import TilesConfig, ViewConfig
 from saccade.pipeline.errors import DivergedError
-from saccade.pipeline.glance import Glance, Sight, as_batch, sight
+from saccade.pipeline.glance import Glance, Sight, as_batch, glance_at, sight
 from saccade.pipeline.reading import SlideRef, TileRequest, Tiles
+from saccade.tiling import Slide
 from saccade.tiling.errors import SlideError
 from saccade.tiling.lattice import Lattice
 from saccade.tiling.places import Places, corners_l0
+from saccade.tiling.pyramid_view import Pyramid
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,37 @@ class Subject:
     mpp: tuple[float, float]
     lattice: Lattice | None = None
     log_prior: Tensor | None = None
+
+    @classmethod
+    def seen(
+        cls,
+        ref: SlideRef,
+        slide: Slide,
+        pyramid: Pyramid,
+        *,
+        view: ViewConfig,
+        tiles: TilesConfig,
+        stride: int,
+        name: str | None = None,
+    ) -> Subject:
+        """Glance at a slide.
+
+        Args:
+            ref: where it lies.
+            slide: itself, open.
+            pyramid: of it.
+            view: how it is seen from afar.
+            tiles: that may be read of it.
+            stride: view pixels per place of attention.
+            name: of the slide; its file's name if not given.
+
+        Raises:
+            NoTissueError: if there is nowhere to look.
+        """
+        name = name or slide.name
+        glance = glance_at(pyramid, view, stride=stride, name=name)
+        lattice = slide.lattice_for(tiles.size_px, tiles.mpp, tiles.snap)
+        return cls(name, ref, glance, slide.mpp, lattice)
 
 
 @dataclass(frozen=True, slots=True)

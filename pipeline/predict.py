@@ -8,7 +8,6 @@ from pathlib import Path
 from saccade.pipeline.config import PyramidConfig
 from saccade.pipeline.errors import ConfigError, ResultsError
 from saccade.pipeline.files import write_json
-from saccade.pipeline.glance import glance_at
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.look import Subject
 from saccade.pipeline.model_file import ModelCard, load_model, weights_hash
@@ -84,12 +83,18 @@ def predict_slide(
             PyramidConfig(finest_mpp=card.finest_mpp),
             progress=progress,
         )
-        name = name or slide.name
-        glance = glance_at(pyramid, card.view, stride=model.attention.stride, name=name)
-        tiles = card.tiles
-        lattice = slide.lattice_for(tiles.size_px, tiles.mpp, tiles.snap)
-        prior = None if options.prior is None else options.prior.over(glance, slide.content_hash)
-        subject = Subject(name, slide_ref, glance, slide.mpp, lattice, prior)
+        name, tiles = name or slide.name, card.tiles
+        subject = Subject.seen(
+            slide_ref,
+            slide,
+            pyramid,
+            view=card.view,
+            tiles=tiles,
+            stride=model.attention.stride,
+            name=name,
+        )
+        if options.prior is not None:
+            subject = options.prior.shown_to(subject, slide.content_hash)
         with TileReader(size_px=tiles.size_px, mpp=tiles.mpp, workers=options.workers) as reader:
             prediction = predict_subject(model, card, subject, reader, options)
             decoded, waited = reader.counts(), reader.waited_seconds

@@ -7,7 +7,7 @@ attention says, so that a prior that is wrong costs precision and never the expe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from saccade.pipeline.errors import RegionError
 from saccade.pipeline.glance import Glance
+from saccade.pipeline.look import Subject
 from saccade.pipeline.stages.field import Field, read_field
 from saccade.pipeline.stages.proposal import field_on_grid
 from saccade.tiling.hashing import array_hash
@@ -74,6 +75,10 @@ class Prior:
                 ]
             )
         )
+
+    def shown_to(self, subject: Subject, slide_hash: str) -> Subject:
+        """The same slide, explored where this says; errors and hash as of `over`."""
+        return replace(subject, log_prior=self.over(subject.glance, slide_hash))
 
     def over(self, glance: Glance, slide_hash: str) -> Tensor:
         """Log of its distribution over the places of a glance, -inf where there is no tissue.

@@ -53,11 +53,12 @@ class TileReader:
     several tiles of a request share are decoded once.
 
     Attributes:
+        size_px: side of a tile.
         waited_seconds: how long callers have waited for tiles so far.
     """
 
     def __init__(self, *, size_px: int, mpp: float, workers: int, max_open: int = 64) -> None:
-        self._size_px, self._mpp, self._workers = size_px, mpp, workers
+        self.size_px, self._mpp, self._workers = size_px, mpp, workers
         self._slides = OpenSlides(max_open)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="tiles")
         self.waited_seconds = 0.0
@@ -131,7 +132,7 @@ class TileReader:
         try:
             with self._slides.borrow(request.slide) as slide:
                 return slide.read_tiles(
-                    request.corners_l0, self._size_px, self._mpp, workers=workers
+                    request.corners_l0, self.size_px, self._mpp, workers=workers
                 )
         except SlideError as error:
             return error

@@ -11,7 +11,7 @@ a few dozen bytes a tile. Features go to a file as they are made.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,20 +30,19 @@ from saccade.pipeline.export.features import SquareTiles, write_feature_blocks
 from saccade.pipeline.files import write_json
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import read_card
-from saccade.pipeline.reading import SlideRef, TileReader, TileRequest
+from saccade.pipeline.pieces import in_batches
+from saccade.pipeline.reading import SlideRef, TileReader
 from saccade.pipeline.record import RECORD as RECORD_OF_PREDICTION
 from saccade.pipeline.record import RECORD_OF_EMBEDDING as RECORD
 from saccade.pipeline.record import Record, Stopwatch
 from saccade.pipeline.stages.workshop import workshop
 from saccade.pipeline.thumbnails import ensure_pyramid
 from saccade.tiling import Slide
-from saccade.tiling.errors import SlideError
 from saccade.tiling.pyramid_view import Pyramid
 from saccade.tiling.tissue_tiles import tissue_tiles
 
 FEATURES = "features.h5"
 
-_PIECE_BYTES = 1 << 25  # of tiles that are read together: source tiles they share are decoded once
 
 Progress = Callable[[int, int], None]
 
@@ -145,13 +144,6 @@ def _tiles(
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """Tiles that are read together."""
-
-    requests: list[TileRequest]
-
-
-@dataclass(frozen=True, slots=True)
 class _Run:
     """Reads and encodes what the log does not have yet."""
 
@@ -167,16 +159,16 @@ class _Run:
         kept, batch = self.log.rows, self.options.batch
         self._tick()
         side, mpp = self.tiles.side_px, self.tiles.mpp
+        # What is left, in whole batches, so that a killed run goes on with the same ones.
+        corners = self.tiles.corners_l0
+        left = np.arange(kept, len(corners))
         with (
             TileReader(size_px=side, mpp=mpp, workers=self.options.workers) as reader,
-            closing(reader.ahead(self._pieces(), 1)) as read,
+            closing(in_batches(self.slide_ref, corners, left, reader, batch)) as batches,
         ):
-            for _, (found,) in read:
-                if isinstance(found, SlideError):
-                    raise found
-                for start in range(0, len(found), batch):
-                    self.log.add(self.encoder.encode(found[start : start + batch]))
-                    self._tick()
+            for _, tiles in batches:
+                self.log.add(self.encoder.encode(tiles))
+                self._tick()
             decoded, waited = reader.counts(), reader.waited_seconds
         return {
             "tiles_of_killed_runs": kept,
@@ -186,14 +178,6 @@ class _Run:
             "pixels_decoded": decoded.pixels,
             "requests": decoded.requests,
         }
-
-    def _pieces(self) -> Iterator[_Piece]:
-        """What is left, in whole batches, so that a killed run goes on with the same ones."""
-        batch, corners = self.options.batch, self.tiles.corners_l0
-        batches = max(1, _PIECE_BYTES // (batch * 3 * self.tiles.side_px**2))
-        for start in range(self.log.rows, len(corners), batches * batch):
-            part = corners[start : start + batches * batch]
-            yield _Piece([TileRequest(self.slide_ref, part)])
 
     def _tick(self) -> None:
         if self.progress is not None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from saccade.pipeline.config import TilesConfig
-from saccade.pipeline.glance import glance_at
 from saccade.pipeline.look import Subject, attend, draw
 from saccade.pipeline.model_file import load_model
 from saccade.pipeline.reading import SlideRef
@@ -47,9 +46,8 @@ def sampled_tiles(
         ModelFileError: if the sampler cannot be read.
     """
     model, card = load_model(sampler, device)
-    glance = glance_at(pyramid, card.view, stride=model.attention.stride, name=slide.name)
-    lattice = slide.lattice_for(tiles.size_px, tiles.mpp, tiles.snap)
-    subject = Subject(slide.name, slide_ref, glance, slide.mpp, lattice)
+    stride = model.attention.stride
+    subject = Subject.seen(slide_ref, slide, pyramid, view=card.view, tiles=tiles, stride=stride)
     (log_attention,) = attend(model, [subject], torch.device(device))
     wanted = replace(tiles, per_slide=count or card.tiles.per_slide)
     return draw(log_attention, subject, wanted, generator_for("predict", seed))

@@ -15,11 +15,9 @@ from torch import Tensor
 from saccade.models.attention_sampling import AttentionSampling
 from saccade.models.residual_attention import watched_masks
 from saccade.pipeline.errors import DivergedError
-from saccade.pipeline.reading import SlideRef, TileReader, TileRequest
-from saccade.tiling.errors import SlideError
+from saccade.pipeline.pieces import in_batches
+from saccade.pipeline.reading import SlideRef, TileReader
 from saccade.tiling.places import Places
-
-_PIECE_BYTES = 1 << 25  # of tiles that are read together: source tiles they share are decoded once
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +68,13 @@ class MaskMaker:
             SlideError: if the tiles cannot be read.
             DivergedError: if a mask is not a number.
         """
-        with closing(reader.ahead(_pieces(slide, places, batch), 1)) as read:
-            for piece, (found,) in read:
-                if isinstance(found, SlideError):
-                    raise found
-                for start in range(0, len(found), batch):
-                    tiles = found[start : start + batch]
-                    maps = _maps_of(self.model, tiles)
-                    for i, pixels in enumerate(tiles):
-                        number = int(piece.numbers[start + i])
-                        yield TileMasks(number, pixels, [each[i] for each in maps])
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Some of the tiles, by their numbers."""
-
-    numbers: NDArray[np.intp]
-    requests: Sequence[TileRequest]
+        x, y = places.corners_l0.T
+        order = np.lexsort((x, y))
+        with closing(in_batches(slide, places.corners_l0, order, reader, batch)) as batches:
+            for numbers, tiles in batches:
+                maps = _maps_of(self.model, tiles)
+                for i, (number, pixels) in enumerate(zip(numbers.tolist(), tiles, strict=True)):
+                    yield TileMasks(number, pixels, [each[i] for each in maps])
 
 
 def cell_of(side_px: int, count: int) -> float:
@@ -100,16 +87,6 @@ def cell_of(side_px: int, count: int) -> float:
     (8.0, 14.0, 8.0)
     """
     return side_px / count if side_px % count == 0 else 2.0 ** round(math.log2(side_px / count))
-
-
-def _pieces(slide: SlideRef, places: Places, batch: int) -> Iterator[_Piece]:
-    """Places in the order of their rows, in whole batches."""
-    x, y = places.corners_l0.T
-    order = np.lexsort((x, y))
-    count = max(1, _PIECE_BYTES // (batch * 3 * places.side_px**2)) * batch
-    for start in range(0, len(order), count):
-        numbers = order[start : start + count]
-        yield _Piece(numbers, [TileRequest(slide, places.corners_l0[numbers])])
 
 
 @torch.inference_mode()

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from saccade.models.attention_sampling import AttentionSampling
-from saccade.pipeline.glance import glance_at
 from saccade.pipeline.look import Subject, attend, draw
 from saccade.pipeline.mask.options import MaskOptions
 from saccade.pipeline.model_file import ModelCard
@@ -37,9 +36,8 @@ def places_of(
         DivergedError: if the attention of the model is not a number.
     """
     wanted = card.tiles
-    glance = glance_at(pyramid, card.view, stride=model.attention.stride, name=slide.name)
-    lattice = slide.lattice_for(wanted.size_px, wanted.mpp, wanted.snap)
-    subject = Subject(slide.name, slide_ref, glance, slide.mpp, lattice)
+    stride = model.attention.stride
+    subject = Subject.seen(slide_ref, slide, pyramid, view=card.view, tiles=wanted, stride=stride)
     (log_attention,) = attend(model, [subject], next(model.parameters()).device)
     if options.all_tissue:
         return _with_tissue(card, slide, pyramid, subject, log_attention, options.min_tissue)
