@@ -61,5 +61,5 @@ if config["mask"]:
 onerror:
     shell(
         "saccade evaluate {RESULTS:q} --slides {config[slides]:q} --out {RESULTS:q}"
-        " {COHORT.split_flag} 2> {RESULTS:q}/logs/evaluate.log || true"
+        " {COHORT.split_flag} {COHORT.stage_flags} 2> {RESULTS:q}/logs/evaluate.log || true"
     )
