@@ -12,8 +12,8 @@ RUN /src/containers/install.sh /src /opt/saccade
 
 # hadolint ignore=DL3006
 FROM ${BASE}
-COPY containers/system.sh /tmp/system.sh
-RUN /tmp/system.sh && rm /tmp/system.sh
+COPY containers/system.sh /opt/system.sh
+RUN /opt/system.sh && rm /opt/system.sh
 COPY --from=build /opt/saccade /opt/saccade
 ENV PATH=/opt/saccade/bin:$PATH
 # Snakemake calls commands of a shell in the container, so there is no entry point.
