@@ -51,7 +51,7 @@ class AttendedEncoder(Encoder):
     def forward(self, tiles: Tiles) -> Float[Tensor, "n features"]:
         """Return the features of tiles, RGB in [0, 1] or bytes."""
         trunk: Any = self.trunk
-        pixels = self.standardise(tiles)
+        pixels = self.looked_at(tiles)
         if isinstance(trunk, nn.Sequential):
             compact: Tensor = trunk[-1](self.attention(trunk[:-1](pixels)))
             return compact

@@ -11,8 +11,10 @@ from saccade.models.attention_sampling import AttentionSampling
 from saccade.models.density import DensityFirst
 from saccade.models.encoders import build_encoder
 from saccade.models.residual_attention import AttentionKind
+from saccade.models.spatial_transformer import Form, tile_transformer
 
 AttentionModuleKind = Literal["none"] | AttentionKind
+TransformerForm = Literal["none"] | Form
 
 
 def build_model(
@@ -23,6 +25,8 @@ def build_model(
     encoder: str = "compact",
     encoder_options: Mapping[str, Any] | None = None,
     attention_module: AttentionModuleKind = "none",
+    spatial_transformer: TransformerForm = "none",
+    transformer_px: int | None = None,
     pretrained: bool = False,
     state_dict: Mapping[str, Tensor] | None = None,
     in_channels: int = 3,
@@ -40,6 +44,9 @@ def build_model(
         encoder_options: `width` of the compact encoder; those of `timm.create_model`.
         attention_module: kind of the mask of a module behind the encoder's last stage
             (`AttendedEncoder`); `none` leaves it out.
+        spatial_transformer: form of the maps by which the encoder looks at a part of each tile
+            (`tile_transformer`); `none` leaves it out.
+        transformer_px: side of what the encoder then gets; that of a tile if None.
         pretrained: fetch the weights of a timm encoder.
         state_dict: weights of a timm encoder at hand.
         in_channels: channels of views and tiles.
@@ -56,9 +63,15 @@ def build_model(
         state_dict=state_dict,
         **(encoder_options or {}),
     )
+    if attention_module != "none":
+        close = AttendedEncoder(close, attention_module)
+    if spatial_transformer != "none":
+        close.transformer = tile_transformer(
+            spatial_transformer, channels=in_channels, size_px=transformer_px
+        )
     return AttentionSampling(
         attention=DensityFirst(network, gain=density_gain) if density_gain else network,
-        encoder=close if attention_module == "none" else AttendedEncoder(close, attention_module),
+        encoder=close,
         classes=classes,
         smooth=smooth,
         unit_features=unit_features,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from saccade.models.initialise import glorot_uniform
 from saccade.models.pixels import Numbers, Standardise, Tiles, typical_pixels
 from saccade.models.residual_attention import small_attention
+from saccade.models.spatial_transformer import Maps, SpatialTransformer
 from saccade.models.strongest_response import StrongestResponse
 
 _OF_A_MODEL = "encoder.trunk."  # begins the names of a trunk's weights in an `AttentionSampling`
@@ -24,7 +25,12 @@ class Encoder(nn.Module):
         features: length of a tile's feature vector.
         mean: of the channels that the trunk expects, for pixels in [0, 1].
         std: likewise.
+
+    Attributes:
+        transformer: says where in a tile to look; the trunk then sees what it gives. None: all.
     """
+
+    transformer: SpatialTransformer | None
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class Encoder(nn.Module):
         self.standardise = Standardise(mean, std)
         self.trunk = trunk
         self.features = features
+        self.register_module("transformer", None)
         self._frozen: frozenset[str] = frozenset()
 
     @property
@@ -55,8 +62,17 @@ class Encoder(nn.Module):
         tiles: Tiles,
     ) -> Float[Tensor, "n features"]:
         """Return the features of tiles, RGB in [0, 1] or bytes."""
-        features: Tensor = self.trunk(self.standardise(tiles))
+        features: Tensor = self.trunk(self.looked_at(tiles))
         return features
+
+    def looked_at(self, tiles: Tiles) -> Float[Tensor, "n channels seen_rows seen_cols"]:
+        """Return what the trunk sees of tiles, standardised; beyond their edges is the mean."""
+        pixels: Tensor = self.standardise(tiles)
+        return pixels if self.transformer is None else self.transformer(pixels)
+
+    def where(self, tiles: Tiles) -> Maps | None:
+        """Return where in each tile the trunk looks, as `look` has it; None without transformer."""
+        return None if self.transformer is None else self.transformer.where(self.standardise(tiles))
 
     def freeze(self, names: Iterable[str]) -> None:
         """Keep parameters of the trunk as they are, and what belongs to them at rest.
@@ -72,24 +88,18 @@ class Encoder(nn.Module):
         """Set training mode, but for what is frozen."""
         super().train(mode)
         if self._frozen:
-            rest(self.trunk, self._frozen)
+            _rest(self.trunk, "", self._frozen)
         return self
 
 
-def rest(module: nn.Module, frozen: frozenset[str], prefix: str = "") -> None:
-    """Put a module into evaluation mode, but for those parts whose parameters all learn.
-
-    Args:
-        module: in training mode.
-        frozen: names of the parameters that do not learn.
-        prefix: what they begin with before the module's own names.
-    """
+def _rest(module: nn.Module, prefix: str, frozen: frozenset[str]) -> None:
+    """Put a module into evaluation mode, but for those parts whose parameters all learn."""
     names = {prefix + name for name, _ in module.named_parameters()}
     if names and not names & frozen:
         return
     module.training = False
     for name, child in module.named_children():
-        rest(child, frozen, f"{prefix}{name}.")
+        _rest(child, f"{prefix}{name}.", frozen)
 
 
 class MeanAndMax(nn.Module):

@@ -1,8 +1,8 @@
 """Fine-tuning: which layers of an encoder learn, and how fast.
 
 An encoder that has seen many images is changed less than what is new: it stays as it is, or only
-its last block learns, or each block learns more slowly than the one after it. Attention and the
-head are new, and always learn in full.
+its last block learns, or each block learns more slowly than the one after it. Attention, the
+head, and what was put before or behind the trunk are new, and always learn in full.
 
 Layer-wise rates: Clark et al., "ELECTRA", ICLR 2020, https://arxiv.org/abs/2003.10555, appendix A;
 for images Bao et al., "BEiT", ICLR 2022, https://arxiv.org/abs/2106.08254. timm knows the layers of

@@ -8,6 +8,8 @@ Source: Jaderberg, Simonyan, Zisserman and Kavukcuoglu, "Spatial Transformer Net
 2015, https://arxiv.org/abs/1506.02025: equation 1 (affine) or 2 (attention), sampled by equation 5.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from jaxtyping import Float
@@ -15,14 +17,16 @@ from torch import Tensor, nn
 
 Images = Float[Tensor, "images channels rows cols"]
 Maps = Float[Tensor, "images 2 3"]
+Form = Literal["affine", "attention"]
 
 _IDENTITY = {"affine": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "attention": (1.0, 0.0, 0.0)}
 # Of the small network: channels, cells a side that are left of an image, and features.
 _WIDTH, _CELLS, _FEATURES = 16, 4, 32
+_GLANCE_PX = 32  # an image is halved, or reduced to a third and so on, until no side is longer
 
 
 class SpatialTransformer(nn.Module):
-    """Look at images from where a network says; a fresh one gives them as they are, but rounded.
+    """Look at images from where a network says; a fresh one gives them as they are.
 
     Args:
         form: `affine` for any affine map, [[a, b, x], [c, d, y]]; `attention` for a scale and a
@@ -60,8 +64,12 @@ class SpatialTransformer(nn.Module):
             self.regress.bias.copy_(begin)
 
     def forward(self, images: Images) -> Float[Tensor, "images channels out_rows out_cols"]:
-        """Return the images as seen from where the network says."""
-        return look(images, self.where(images), size_px=self.size_px)
+        """Return the images as seen from where the network says.
+
+        Under autocast, too, all is computed as finely as without: of a place, bf16 has eight bits.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            return look(images, self.where(images), size_px=self.size_px)
 
     def where(self, images: Images) -> Maps:
         """Affine map of each image, from output to image; see `look`.
@@ -81,6 +89,9 @@ def look(
 ) -> Float[Tensor, "images channels out_rows out_cols"]:
     """Interpolate images bilinearly at places that an affine map gives.
 
+    The identity gives an image of the same size exactly as it is, and has the gradient of
+    interpolation all the same. Anything else is exact but for the rounding of places.
+
     Args:
         images: beyond their edges there are zeros.
         where: map (x, y, 1) of the output to (x, y) of the image. In both, -1 and 1 are the outer
@@ -96,7 +107,40 @@ def look(
     width, height = size_px or (images.shape[3], images.shape[2])
     shape = [*images.shape[:2], height, width]
     grid = F.affine_grid(where, shape, align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+    seen = F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+    return seen if seen.shape != images.shape else _unrounded(images, where, seen)
+
+
+def _unrounded(images: Images, where: Maps, seen: Images) -> Images:
+    """What was seen, without its rounding where nothing was moved; gradients are those of it."""
+    still = (where == torch.eye(2, 3, device=where.device)).flatten(1).all(dim=1)
+    exact = images.detach() + (seen - seen.detach())
+    return torch.where(still[:, None, None, None], exact, seen)
+
+
+def tile_transformer(
+    form: Form, *, channels: int = 3, size_px: int | None = None
+) -> SpatialTransformer:
+    """A transformer for tiles, whose small network sees them from afar: no side above 32 px.
+
+    Args:
+        form: `affine` or `attention`.
+        channels: of the tiles.
+        size_px: side of what it gives; that of the tiles if None.
+    """
+    return SpatialTransformer(
+        form=form,
+        localisation=nn.Sequential(_Glance(), *small_localisation(channels)),
+        features=_FEATURES,
+        size_px=None if size_px is None else (size_px, size_px),
+    )
+
+
+class _Glance(nn.Module):
+    """Means of squares of pixels."""
+
+    def forward(self, images: Images) -> Float[Tensor, "images channels fewer_rows fewer_cols"]:
+        return F.avg_pool2d(images, -(-max(images.shape[2:]) // _GLANCE_PX), ceil_mode=True)
 
 
 def small_localisation(channels: int = 3) -> nn.Sequential:

@@ -87,6 +87,10 @@ class ModelConfig:
         encoder: `paper`, `compact`, `residual_attention`, or `timm:NAME` for any timm model.
         attention_module: kind of an attention module behind the last stage of the encoder;
             `none` for none. `residual_attention` has its own.
+        spatial_transformer: the encoder looks at the part of each tile that a small network says:
+            any `affine` map of the tile, or a scale and a shift alone, `attention`; `none` for
+            the whole tile.
+        transformer_px: side of what the encoder gets then; that of a tile if None.
         pretrained: start a timm encoder from its published weights (fetched by timm's hub).
         weights: local file of encoder weights (.safetensors, or .pt read as plain tensors), or
             of a trained model with the same encoder.
@@ -99,6 +103,8 @@ class ModelConfig:
     density_gain: float = 0.0
     encoder: str = "compact"
     attention_module: Literal["none", "mixed", "channel", "spatial"] = "none"
+    spatial_transformer: Literal["none", "affine", "attention"] = "none"
+    transformer_px: int | None = None
     pretrained: bool = False
     weights: str | None = None
     smooth: float = 1e-5
@@ -115,11 +121,26 @@ class ModelConfig:
             f"model.attention_module wants an encoder that it can stand behind, compact or "
             f"timm:NAME, got {self.encoder}; leave it at none.",
         )
+        require(
+            self.transformer_px is None or self.spatial_transformer != "none",
+            "model.transformer_px is the size of what a spatial transformer cuts out, and "
+            "model.spatial_transformer is none: set it to attention or affine, or leave "
+            "transformer_px at null.",
+        )
+        require(
+            self.transformer_px is None or self.transformer_px >= 16,
+            f"model.transformer_px must be at least 16, got {self.transformer_px}.",
+        )
 
     @property
     def has_masks(self) -> bool:
         """Whether the encoder has attention modules, of its own or behind it."""
         return self.encoder == "residual_attention" or self.attention_module != "none"
+
+    @property
+    def looks_within(self) -> bool:
+        """Whether the encoder looks at a part of each tile, that a spatial transformer says."""
+        return self.spatial_transformer != "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +289,12 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        cut = self.model.transformer_px
+        require(
+            cut is None or cut <= self.tiles.size_px,
+            f"model.transformer_px must be at most tiles.size_px, {self.tiles.size_px}, got {cut}: "
+            "what is cut out of a tile has no more pixels than the tile.",
+        )
         if self.task.kind != "survival":
             return
         batch, accumulate = self.training.batch, self.training.accumulate

@@ -91,6 +91,8 @@ class ModelCard:
             density_gain=self.model.density_gain,
             encoder=self.model.encoder,
             attention_module=self.model.attention_module,
+            spatial_transformer=self.model.spatial_transformer,
+            transformer_px=self.model.transformer_px,
             classes=len(self.task.names),
             smooth=self.model.smooth,
             unit_features=self.model.unit_features,

@@ -9,14 +9,18 @@ import torch
 from numpy.typing import NDArray
 
 from saccade.models.attention_sampling import AttentionSampling
+from saccade.pipeline.errors import DivergedError
 from saccade.pipeline.gaze import Ended, Gaze, Gazer
 from saccade.pipeline.look import Subject, attend, exploring
 from saccade.pipeline.model_file import ModelCard
 from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.reading import TileReader
 from saccade.pipeline.tasks.task import Task
+from saccade.tiling.cuts import Cuts
 from saccade.tiling.grid import CellGrid
 from saccade.tiling.places import Places
+
+_PIECE = 256  # tiles that are asked at once where the encoder looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Prediction:
         weight: (k,) of each tile in the slide's feature, mean over the draws; sums to 1, in
             expectation only where tiles were drawn from more than the attention.
         evidence: (k, outputs): what a tile says, whatever attention it got, as the task has it.
+        cuts: where in each tile the encoder looked; None if it looks at all of it.
     """
 
     task: Task
@@ -56,6 +61,7 @@ class Prediction:
     features: NDArray[np.float32]
     weight: NDArray[np.float64]
     evidence: NDArray[np.float64]
+    cuts: Cuts | None = None
 
     @property
     def leading(self) -> int:
@@ -86,7 +92,7 @@ def predict_subject(
     """Look at a slide as the options say, and say what was seen.
 
     Raises:
-        DivergedError: if the attention of the model is not a number.
+        DivergedError: if the attention of the model, or where its encoder looks, is not a number.
         SlideError: if its tiles cannot be read.
     """
     (log_attention,) = attend(model, [subject], next(model.parameters()).device)
@@ -131,4 +137,22 @@ def _prediction(gazer: Gazer, seen: Gaze) -> Prediction:
         features=seen.features.float().cpu().numpy(),
         weight=seen.weight.cpu().numpy(),
         evidence=evidence.cpu().numpy(),
+        cuts=_cuts(gazer, seen),
     )
+
+
+def _cuts(gazer: Gazer, seen: Gaze) -> Cuts | None:
+    """Where in each tile the encoder looked."""
+    model = gazer.model
+    if model.encoder.transformer is None:
+        return None
+    device = next(model.parameters()).device
+    tiles = torch.from_numpy(seen.tiles).permute(0, 3, 1, 2)
+    maps = [model.encoder.where(piece.to(device)) for piece in torch.split(tiles, _PIECE)]
+    where = torch.cat([each for each in maps if each is not None])
+    if not where.isfinite().all():
+        raise DivergedError(
+            f"{gazer.subject.name}: where the spatial transformer looks is not a number. Its "
+            "training diverged: train again with a lower training.learning_rate."
+        )
+    return Cuts(seen.places, where.double().cpu().numpy())

@@ -111,14 +111,18 @@ def write_results(
 
 
 def tile_columns(prediction: Prediction) -> dict[str, NDArray[Any]]:
-    """What is known of each tile, by name: its weight, its evidence for each output, its rank."""
+    """What is known of each tile, by name: its weight, its evidence for each output, its rank.
+
+    Where the encoder looked at a part of it, also where that lies.
+    """
     evidence = {
         f"evidence_{name}": prediction.evidence[:, i]
         for i, name in enumerate(prediction.task.names)
     }
     rank = np.empty(len(prediction.weight), np.int64)
     rank[prediction.strongest_first] = np.arange(1, len(rank) + 1)
-    return {"weight": prediction.weight, **evidence, "rank": rank}
+    cut = {} if prediction.cuts is None else prediction.cuts.columns
+    return {"weight": prediction.weight, **evidence, "rank": rank, **cut}
 
 
 def _summary(name: str, slide: Slide, prediction: Prediction) -> dict[str, Any]:
@@ -182,6 +186,7 @@ def _overview(name: str, slide: Slide, pyramid: Pyramid, prediction: Prediction)
         tile_notes=tuple(
             prediction.task.note(prediction.evidence[i, prediction.leading]) for i in strongest
         ),
+        cuts=None if prediction.cuts is None else prediction.cuts.outlines[strongest],
     )
 
 

@@ -36,9 +36,10 @@ def make_thumbnails(
 
     Raises:
         SlideError: if the slide cannot be read or has no mpp, or something else lies there.
+        ResultsError: if another process is writing to `out`.
     """
     target = out / "pyramid.zarr"
-    with open_slide(path, mpp=mpp) as slide, exclusive(out, "pyramid"):
+    with open_slide(path, mpp=mpp) as slide, exclusive(out):
         if _existing(slide, target, config) is not None:
             return target, False
         build_pyramid(
@@ -67,9 +68,10 @@ def make_full(
     Raises:
         SlideError: if the slide cannot be read or has no mpp, something else lies there, or there
             are no JPEG tiles to be copied.
+        ResultsError: if another process is writing to `out`.
     """
     target = out / "full.zarr"
-    with open_slide(path, mpp=mpp) as slide, exclusive(out, "full"):
+    with open_slide(path, mpp=mpp) as slide, exclusive(out):
         if target.exists() and Pyramid.open(target).matches(slide, full=True, codec=codec):
             return target, False
         build_pyramid(slide, target, full=True, codec=codec, workers=workers, progress=progress)
@@ -81,8 +83,6 @@ def ensure_pyramid(
 ) -> Pyramid:
     """Return the pyramid at `path`, building it if it is missing or of another slide or scale.
 
-    If another process builds it, that is waited for.
-
     Raises:
         PyramidError: if something that is no pyramid lies at `path`.
         MissingMppError: if the slide's mpp is not known.
@@ -90,11 +90,7 @@ def ensure_pyramid(
     existing = _existing(slide, path, config)
     if existing is not None:
         return existing
-    with exclusive(path.parent, "pyramid"):
-        existing = _existing(slide, path, config)
-        if existing is not None:
-            return existing
-        return build_pyramid(slide, path, finest_mpp=config.finest_mpp, progress=progress)
+    return build_pyramid(slide, path, finest_mpp=config.finest_mpp, progress=progress)
 
 
 def read_thumbnail(pyramid: Pyramid) -> NDArray[np.uint8]:

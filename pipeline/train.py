@@ -91,7 +91,8 @@ def train(
 
     Raises:
         SheetError: if the sheet has too few usable slides, or labels that the task does not want.
-        ResultsError: if `out` holds another run that is not to be replaced.
+        ResultsError: if `out` holds another run that is not to be replaced, or another process
+            is at work there.
         ModelFileError: if the encoder's weights cannot be read.
         ConfigError: if there is no network of a name that the settings ask for.
             Or if `device` does not compute in the precision asked for.
@@ -170,6 +171,8 @@ def _build(config: RunConfig, outputs: int, weights: str | None) -> AttentionSam
         density_gain=config.model.density_gain,
         encoder=config.model.encoder,
         attention_module=config.model.attention_module,
+        spatial_transformer=config.model.spatial_transformer,
+        transformer_px=config.model.transformer_px,
         classes=outputs,
         smooth=config.model.smooth,
         unit_features=config.model.unit_features,

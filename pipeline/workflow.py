@@ -67,6 +67,12 @@ class Cohort:
                 "model.encoder: residual_attention or model.attention_module: mixed in "
                 f"{self.settings['run']}, or leave mask at null."
             )
+        if self.settings["mask"] and self._model_config.looks_within:
+            raise ConfigError(
+                f"mask is {self.settings['mask']}, but the encoder looks at a part of each tile, "
+                "where a spatial transformer says, and its masks are of that part. Leave mask at "
+                "null, or take a model with model.spatial_transformer: none."
+            )
         if not self.settings["model"]:
             of_split(self.rows, "train")
             train, val = (
@@ -190,18 +196,6 @@ class Cohort:
     def split_flag(self) -> str:
         """For `saccade evaluate`."""
         return f"--split {self._split}" if self._split else ""
-
-    @property
-    def stages(self) -> list[str]:
-        """What is done, stage by stage; each is a rule and a folder of logs."""
-        chosen = [key for key in ("saliency", "embed", "mask") if self.settings[key]]
-        trained = [] if self.settings["model"] else ["train"]
-        return [*trained, "pyramid", "predict", "export", *chosen]
-
-    @property
-    def stage_flags(self) -> str:
-        """For `saccade evaluate`, once everything has ended."""
-        return " ".join(f"--stage {stage}" for stage in self.stages)
 
     @property
     def model(self) -> str:

@@ -192,7 +192,11 @@ class EncoderChoice:
             return self._ready(
                 lambda tiles: model.encode(tiles[None])[0],
                 model.encoder,
-                {"encoder": card.model.encoder, "unit_length": card.model.unit_features},
+                {
+                    "encoder": card.model.encoder,
+                    "unit_length": card.model.unit_features,
+                    "spatial_transformer": card.model.spatial_transformer,
+                },
                 device,
             )
         encoder = self._build().to(device).to(memory_format=torch.channels_last).eval()

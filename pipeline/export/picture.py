@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import AsinhNorm, ListedColormap
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import NDArray
 
 from saccade.pipeline.export.layout import MOST_TILES, Box, arrange
@@ -54,6 +54,8 @@ class Overview:
         tiles: the strongest tiles themselves, uint8 (m, rows, cols, 3), in the order of `boxes_um`.
         tile_notes: a short line or two for each of `tiles`.
         origin_um: (x, y) of the upper-left corner of cell (0, 0).
+        cuts: (m, 4, 2) corners (x, y) of the part of each of `tiles` that the encoder looked at,
+            as shares of its sides; None if that is all of it.
     """
 
     thumbnail: NDArray[np.uint8]
@@ -67,6 +69,7 @@ class Overview:
     tiles: NDArray[np.uint8] | None = None
     tile_notes: tuple[str, ...] = ()
     origin_um: tuple[float, float] = (0.0, 0.0)
+    cuts: NDArray[np.floating[Any]] | None = None
 
     def __post_init__(self) -> None:
         if self.attention.shape != self.tissue.shape:
@@ -82,6 +85,10 @@ class Overview:
             raise ValueError(
                 f"{given} tiles need as many boxes and notes, found {len(self.boxes_um)} boxes "
                 f"and {len(self.tile_notes)} notes."
+            )
+        if self.cuts is not None and self.cuts.shape != (given, 4, 2):
+            raise ValueError(
+                f"{given} tiles need cuts of the shape ({given}, 4, 2), found {self.cuts.shape}."
             )
 
     @property
@@ -162,15 +169,26 @@ def _colours() -> ListedColormap:
 def _draw_tiles(page: Page, overview: Overview) -> None:
     if overview.tiles is None or not page.layout.tiles:
         return
-    draw_caption(page, page.layout.tiles[0], "Strongest tiles")
+    outlined = "" if overview.cuts is None else "; outlined: where the encoder looked"
+    draw_caption(page, page.layout.tiles[0], f"Strongest tiles{outlined}")
     for i, (box, tile) in enumerate(zip(page.layout.tiles, overview.tiles, strict=False)):
         axes = page.axes(box)
         axes.imshow(tile, aspect="auto")
+        if overview.cuts is not None:
+            _outline_cut(axes, overview.cuts[i], tile.shape)
         draw_badge(axes, (0.2 / box.width * tile.shape[1], 0.2 / box.height * tile.shape[0]), i + 1)
         if overview.tile_notes:
             lines = overview.tile_notes[i].splitlines()
             note = "\n".join(page.fit(line, box.width, fontsize=9) for line in lines)
             page.text(box.left, box.bottom + 0.07, note, fontsize=9, color=QUIET, va="top")
+
+
+def _outline_cut(axes: Axes, cut: NDArray[np.floating[Any]], shape: tuple[int, ...]) -> None:
+    rows, cols = shape[:2]
+    patch = Polygon(cut * (cols, rows) - 0.5, fill=False, edgecolor=MARK, linewidth=1.2)
+    patch.set_path_effects(HALO)
+    axes.add_patch(patch)
+    axes.set(xlim=(-0.5, cols - 0.5), ylim=(rows - 0.5, -0.5))
 
 
 def _panel(page: Page, box: Box, overview: Overview) -> Axes:

@@ -67,13 +67,14 @@ def find_masks(
 
     Raises:
         SlideError: if the slide cannot be read, has no mpp or no tissue.
-        ModelFileError: if the model cannot be read, or its encoder has no masks.
+        ModelFileError: if the model cannot be read, or its encoder has no masks of whole tiles.
         DivergedError: if attention or masks are not numbers.
+        ResultsError: if another process is writing to `out`.
     """
     watch = Stopwatch()
     card = read_card(model_path)
     _require_masks(card, model_path)
-    with slide_ref.open() as slide, exclusive(out, "mask"):
+    with slide_ref.open() as slide, exclusive(out):
         made_from = {
             "slide": slide.content_hash,
             "slide_mpp": slide.mpp,
@@ -109,6 +110,12 @@ def _require_masks(card: ModelCard, path: Path) -> None:
             f"{path.name}: its encoder, {card.model.encoder}, has no attention modules, and so no "
             "masks. Train one that has: in run.yaml, model.encoder: residual_attention, or "
             "model.attention_module: mixed behind compact or timm:NAME; then saccade train."
+        )
+    if card.model.looks_within:
+        raise ModelFileError(
+            f"{path.name}: its encoder looks at a part of each tile, where its spatial transformer "
+            "says, and masks of that part have no place in the tile. Train one without: in "
+            "run.yaml, model.spatial_transformer: none."
         )
 
 

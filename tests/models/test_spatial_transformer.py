@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from saccade.models.spatial_transformer import SpatialTransformer, look, small_localisation
+from saccade.models.spatial_transformer import (
+    SpatialTransformer,
+    look,
+    small_localisation,
+    tile_transformer,
+)
 
 FORMS = ("affine", "attention")
 
@@ -21,18 +26,33 @@ def maps(a: float, b: float, x: float, c: float, d: float, y: float) -> Tensor:
     return torch.tensor([[[a, b, x], [c, d, y]]] * 2, dtype=torch.float64)
 
 
-def test_the_identity_is_an_exact_copy() -> None:
-    """Of sides that are powers of two up to 16; interpolation rounds places within any others."""
-    whole = images(8, 16)
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("rows", "cols"), [(1, 1), (5, 7), (8, 16), (64, 33), (224, 224)])
+def test_the_identity_is_an_exact_copy_beside_images_that_move(
+    rows: int, cols: int, kind: torch.dtype
+) -> None:
+    whole, still = images(rows, cols).to(kind), maps(1, 0, 0, 0, 1, 0).to(kind)
+    moving = still.clone()
+    moving[1, 0, 2] = 1
 
-    assert torch.equal(look(whole, maps(1, 0, 0, 0, 1, 0)), whole)
+    assert torch.equal(look(whole, still), whole)
+    seen = look(whole, moving)
+    assert torch.equal(seen[0], whole[0])
+    assert cols == 1 or not torch.allclose(seen[1], whole[1])
 
 
-@pytest.mark.parametrize(("rows", "cols"), [(1, 1), (5, 7), (64, 33)])
-def test_the_identity_is_a_copy_up_to_rounding_whatever_the_size(rows: int, cols: int) -> None:
-    whole = images(rows, cols)
+def test_the_identity_has_the_gradient_of_interpolation() -> None:
+    """Towards the map, and towards the image, whose every pixel counts once."""
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8).clone().requires_grad_()
+    still = maps(1, 0, 0, 0, 1, 0)[:1].float().requires_grad_()
+    (look(ramp, still)[..., 2:6, 2:6]).sum().backward()
 
-    torch.testing.assert_close(look(whole, maps(1, 0, 0, 0, 1, 0)), whole, rtol=0, atol=1e-13)
+    assert still.grad is not None
+    assert ramp.grad is not None
+    assert still.grad[0, 0, 2].item() == pytest.approx(16 * 4)  # a shift of 1 is half the width
+    assert still.grad[0, 1, 2].item() == pytest.approx(0, abs=1e-4)
+    assert ramp.grad.sum().item() == pytest.approx(16)
+    assert ramp.grad[0, 0, 3, 3].item() == pytest.approx(1, abs=1e-5)
 
 
 @given(st.integers(-8, 8), st.integers(-16, 16))
@@ -91,7 +111,7 @@ def test_a_fresh_module_gives_any_image_as_it_is(form: Any, rows: int, cols: int
     model, whole = SpatialTransformer(form=form).double(), images(rows, cols)
 
     assert torch.equal(model.where(whole), maps(1, 0, 0, 0, 1, 0))
-    torch.testing.assert_close(model(100 * whole), 100 * whole, rtol=0, atol=1e-11)
+    assert torch.equal(model(100 * whole), 100 * whole)
 
 
 def test_attention_has_a_scale_and_a_shift_alone() -> None:
@@ -120,6 +140,33 @@ def test_it_learns_where_to_look() -> None:
         optimiser.step()
 
     assert model.where(blurred)[0, :, 2].tolist() == pytest.approx([0.5, 0.375], abs=0.1)
+
+
+@torch.inference_mode()
+def test_autocast_does_not_round_places() -> None:
+    """In bf16 a shift of 0.3 would be one of 0.3008, and sides would have steps of 1 / 256."""
+    torch.manual_seed(0)
+    model, whole = tile_transformer("attention", size_px=32), torch.rand(2, 3, 64, 64)
+    nn.init.normal_(model.regress.weight, std=0.05)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = model(whole)
+
+    assert torch.equal(seen, model(whole))
+
+
+@pytest.mark.parametrize(
+    ("side", "seen"), [(20, 20), (32, 32), (33, 17), (60, 30), (100, 25), (224, 32)]
+)
+def test_the_small_network_sees_a_tile_from_afar(side: int, seen: int) -> None:
+    """As means of squares of pixels, in no more than 32 places a side."""
+    whole = torch.rand(1, 1, side, side)
+    glance = tile_transformer("affine", channels=1).localisation.get_submodule("0")
+
+    assert glance(whole).shape[2:] == (seen, seen)
+    factor = side // seen
+    if side % seen == 0:
+        first = whole[0, 0, :factor, :factor].mean()
+        torch.testing.assert_close(glance(whole)[0, 0, 0, 0], first)
 
 
 def test_the_small_network_knows_where_something_is() -> None:

@@ -59,6 +59,13 @@ def test_numbers_are_read_as_people_write_them() -> None:
             "model: {encoder: residual_attention, attention_module: mixed}",
             "wants an encoder that it can stand behind, compact or timm:NAME, got residual_attent",
         ),
+        ("model: {spatial_transformer: projective}", "must be one of none, affine, attention"),
+        ("model: {transformer_px: 32}", "model.spatial_transformer is none: set it to attention"),
+        ("model: {spatial_transformer: affine, transformer_px: 8}", "must be at least 16, got 8"),
+        (
+            "tiles: {size_px: 64}\nmodel: {spatial_transformer: affine, transformer_px: 65}",
+            "model.transformer_px must be at most tiles.size_px, 64, got 65",
+        ),
         ("model: !!python/object/apply:os.system ['true']", "must be a mapping"),
         ("tiles: {per_slide: !!python/name:os.system }", "tiles.per_slide"),
     ],

@@ -153,3 +153,23 @@ def test_badges_are_near_inside_and_apart(marks: list[tuple[float, float]]) -> N
     assert ((badges > 0) & (badges < (5, 4))).all()
     for one, two in combinations(badges, 2):
         assert np.linalg.norm(one - two) > 0.2
+
+
+def test_what_the_encoder_looked_at_is_outlined_where_it_lies(tmp_path: Path) -> None:
+    """Halves of black tiles, the right and the upper one: their edges are no longer black."""
+    right, upper = [[0.5, 0], [1, 0], [1, 1], [0.5, 1]], [[0, 0], [1, 0], [1, 0.5], [0, 0.5]]
+    shown = overview(cuts=np.array([right, upper]))
+    first, second = arrange(0.6, 2).tiles
+    plain, outlined = draw(tmp_path / "plain.png", overview()), draw(tmp_path / "cut.png", shown)
+
+    edges = [(first, 0.5, 0.75), (second, 0.75, 0.5)]
+    for box, x, y in edges:
+        assert (colour_at(plain, box, x, y) == 0).all()
+        assert colour_at(outlined, box, x, y).max() > 60
+    for box, x, y in [(first, 0.75, 0.5), (first, 0.25, 0.75), (second, 0.5, 0.75)]:
+        assert (colour_at(outlined, box, x, y) == 0).all()
+
+
+def test_outlines_that_are_not_of_the_tiles_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"need cuts of the shape \(2, 4, 2\), found \(1, 4, 2\)"):
+        overview(cuts=np.zeros((1, 4, 2)))

@@ -1,6 +1,5 @@
 """The workflow run over a tiny cohort, as its user would: `snakemake --configfile ...`."""
 
-import csv
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ import h5py
 import pytest
 import yaml
 
+from saccade.pipeline.config import ModelConfig
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.workflow import Cohort
 from tests.cohort import TinyCohort, write_sheet
@@ -100,7 +100,6 @@ def test_plans_a_job_a_slide_and_one_training(desk: Path) -> None:
 def test_leaves_results_logs_and_benchmarks(finished: Path) -> None:
     results = finished / "results"
     summary = (results / "summary.csv").read_text().splitlines()
-    assert (results / "failures.csv").read_text() == "slide,stage,reason,log\n"
 
     assert [line.split(",")[0] for line in summary] == ["slide", *SLIDES]
     for slide in SLIDES:
@@ -243,6 +242,16 @@ def test_masks_of_a_model_without_any_are_refused_before_the_first_job(
         Cohort.load(settings)
 
 
+def test_masks_of_parts_of_tiles_are_refused_before_the_first_job(
+    cohort: TinyCohort, tmp_path: Path
+) -> None:
+    within = ModelConfig(encoder="residual_attention", spatial_transformer="attention")
+    model = str(write_mask_model(tmp_path / "model.safetensors", within))
+    settings = {"slides": cohort.sheet, "run": cohort.run, "model": model, "mask": "drawn"}
+    with pytest.raises(ConfigError, match=r"looks at a part of each tile.*Leave mask at null"):
+        Cohort.load(settings)
+
+
 def test_a_broken_slide_costs_itself_and_is_named_in_the_table(copy: Path, trained: Path) -> None:
     write_config(copy, model=str(trained / "model.safetensors"), predict="test")
     broken = copy / "broken.tiff"
@@ -256,10 +265,6 @@ def test_a_broken_slide_costs_itself_and_is_named_in_the_table(copy: Path, train
     table = (copy / "results" / "summary.csv").read_text().splitlines()
     assert [line.split(",")[-1] for line in table] == ["status", "ok", "missing"]
     assert (copy / "results" / "s6" / "qupath" / "attention.geojson").is_file()
-    with (copy / "results" / "failures.csv").open(newline="") as file:
-        (failure,) = csv.DictReader(file)
-    assert (failure["slide"], failure["stage"]) == ("broken", "pyramid")
-    assert "broken.tiff: " in failure["reason"]
 
 
 def test_linters_find_nothing_to_mend(desk: Path) -> None:

@@ -1,1 +1,0 @@
-"""Detectors: their networks by name, their model files, and their training on slides."""

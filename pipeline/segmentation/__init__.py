@@ -1,1 +1,0 @@
-"""Segmentation: a class for each pixel, and objects. Training, model files, and splitting."""
