@@ -88,6 +88,15 @@ ExploreOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of the draw of tiles.")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that read.")]
+DaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dask",
+        metavar="WHERE",
+        help="Workers of dask to spread one large slide over: local:4 processes, slurm:8 jobs, or "
+        "the scheduler's tcp://host:8786. This process alone if absent.",
+    ),
+]
 ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="Start anew if --out holds other folds or settings.")
 ]

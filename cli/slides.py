@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from saccade.cli.errors import input_errors_in_one_line
-from saccade.cli.options import MppOption, OutOption, SlideArgument, WorkersOption
+from saccade.cli.options import DaskOption, MppOption, OutOption, SlideArgument, WorkersOption
 from saccade.cli.progress import progress_bar, say
 
 
@@ -63,24 +63,23 @@ def pyramid(
     ] = FullCodec.auto,
     mpp: MppOption = None,
     workers: WorkersOption = 2,
+    dask: DaskOption = None,
 ) -> None:
     """Make multi-resolution thumbnails and the tissue mask (OME-Zarr) of a slide."""
     from saccade.pipeline.config import PyramidConfig
+    from saccade.pipeline.dask_crew import dask_crew
     from saccade.pipeline.thumbnails import make_full, make_thumbnails
     from saccade.tiling.remote import place_of
 
     if codec is not FullCodec.auto and not full:
         raise typer.BadParameter("--codec is about level 0 of the slide; add --full.")
     place = place_of(slide)
-    with progress_bar(place.name) as progress:
+    with dask_crew(dask) as crew, progress_bar(place.name) as progress:
+        how: dict[str, Any] = {"mpp": mpp, "workers": workers, "crew": crew, "progress": progress}
         if full:
-            path, built = make_full(
-                place, out, codec=codec.value, mpp=mpp, workers=workers, progress=progress
-            )
+            path, built = make_full(place, out, codec=codec.value, **how)
         else:
-            path, built = make_thumbnails(
-                place, out, PyramidConfig(finest_mpp), mpp=mpp, workers=workers, progress=progress
-            )
+            path, built = make_thumbnails(place, out, PyramidConfig(finest_mpp), **how)
     say(f"{path}" if built else f"{path} is up to date")
 
 

@@ -10,6 +10,7 @@ import typer
 
 from saccade.cli.errors import input_errors_in_one_line
 from saccade.cli.options import (
+    DaskOption,
     DeviceOption,
     ForceOption,
     MppOption,
@@ -47,6 +48,7 @@ def saliency(
     ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = 2,
+    dask: DaskOption = None,
     force: ForceOption = False,
 ) -> None:
     """Find what stands out on one slide: saliency map, and the regions to look at first.
@@ -56,6 +58,7 @@ def saliency(
     # Tiles come in several sizes, and oneDNN keeps a copy of the weights for each: 100 MB. One is
     # enough at a time. Read when torch is loaded.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+    from saccade.pipeline.dask_crew import dask_crew
     from saccade.pipeline.device import choose_device
     from saccade.pipeline.reading import SlideRef
     from saccade.pipeline.saliency_slide import SaliencyOptions, find_saliency
@@ -72,8 +75,10 @@ def saliency(
         workers=workers,
         force=force,
     )
-    with progress_bar(place.name) as progress:
-        done = find_saliency(SlideRef(place, mpp), model, out, options, progress=progress)
+    with dask_crew(dask) as crew, progress_bar(place.name) as progress:
+        done = find_saliency(
+            SlideRef(place, mpp), model, out, options, crew=crew, progress=progress
+        )
     say(f"{out / 'saliency.png'}" if done else f"{out / 'saliency.png'} is up to date")
 
 

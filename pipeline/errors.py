@@ -9,7 +9,8 @@ InputError
 ├── ResultsError      a results folder that is missing, unfinished, or in use
  ├── RegionError       a region of interest that cannot be read, or holds nothing of the slide
  ├── DivergedError     training, or a model, came to numbers that are none
- └── RanksError        one of the processes that train together is gone
+ ├── RanksError        one of the processes that train together is gone
+ └── WorkersError      workers of dask that are not there, or died, or see other files
 """
 
 
@@ -51,3 +52,7 @@ class DivergedError(InputError):
 
 class RanksError(InputError):
     """One of the processes that train together is gone."""
+
+
+class WorkersError(InputError):
+    """Workers of dask that are not there, died over and over, or see other files."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from saccade.models.saliency import MSINet
 from saccade.pipeline.config import PyramidConfig
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.files import write_json
@@ -31,11 +32,14 @@ from saccade.pipeline.stages.limit import Limit, blocks_with_any
 from saccade.pipeline.stages.region_of_interest import cells_of, read_region
 from saccade.pipeline.stages.runner import RunOptions, run_stage
 from saccade.pipeline.stages.saliency import WHOLE_PX, SaliencyStage
-from saccade.pipeline.stages.scene import ArrayScene
+from saccade.pipeline.stages.scene import ArrayScene, Scene
+from saccade.pipeline.stages.spread import Spread
+from saccade.pipeline.stages.stage import Stage
 from saccade.pipeline.thumbnails import ensure_pyramid
+from saccade.tiling.crew import Crew
 from saccade.tiling.grid import CellGrid
 from saccade.tiling.hashing import array_hash, file_hash
-from saccade.tiling.pyramid_view import View
+from saccade.tiling.pyramid_view import Pyramid, View
 
 Progress = Callable[[int, int], None]
 
@@ -95,6 +99,7 @@ def find_saliency(
     options: SaliencyOptions,
     *,
     name: str | None = None,
+    crew: Crew | None = None,
     progress: Progress | None = None,
 ) -> bool:
     """Find what stands out on one slide, and write everything there is to see of it into `out`.
@@ -108,6 +113,8 @@ def find_saliency(
         out: folder of results; those of a prediction may lie there, too.
         options: scale, region, tiles.
         name: of the slide; its file's name if not given.
+        crew: other processes that see to the pyramid and to the tiles of a view that does not go
+            through whole.
         progress: called with (done, all), first of the pyramid, then of the tiles.
 
     Returns:
@@ -136,13 +143,12 @@ def find_saliency(
         model, _ = load_saliency_model(model_path, options.device)
         (out / RECORD).unlink(missing_ok=True)
         config = PyramidConfig(finest_mpp=min(PyramidConfig().finest_mpp, mpp))
-        pyramid = ensure_pyramid(slide, out / "pyramid.zarr", config, progress=progress)
+        place = (out / "pyramid.zarr").absolute()
+        pyramid = ensure_pyramid(slide, place, config, crew=crew, progress=progress)
         view, name = pyramid.view(mpp), name or slide.name
-        stage = _stage(model, mpp, options)
+        stage, scene = _stage(model, mpp, options.tile_px), _scene(view, slide.mpp)
         limit, valid = _region(view, options, stage.spec.stride, name)
-        scene = ArrayScene(
-            view.pixels, content=array_hash(view.pixels), slide_mpp=slide.mpp, grid=view.grid
-        )
+        recipe = ViewRecipe(model_path.absolute(), place, mpp, slide.mpp, options.tile_px)
         field = run_stage(
             stage,
             scene,
@@ -150,6 +156,7 @@ def find_saliency(
             limit=limit,
             valid=valid,
             options=RunOptions(device=options.device, workers=options.workers),
+            spread=None if crew is None else Spread(crew, recipe),
             provenance={**made_from, "slide_name": name, "code": record.code},
             progress=progress,
         )
@@ -159,10 +166,40 @@ def find_saliency(
         return True
 
 
-def _stage(model: Any, mpp: float, options: SaliencyOptions) -> SaliencyStage:
-    if options.tile_px is None:
+@dataclass(frozen=True, slots=True)
+class ViewRecipe:
+    """How another process comes to the same model and view.
+
+    Attributes:
+        model: its file.
+        pyramid: of the slide.
+        mpp: micrometres per pixel of the view.
+        slide_mpp: (x, y) of level 0.
+        tile_px: side of the tiles of the view; None for whole if it is not too large.
+    """
+
+    model: Path
+    pyramid: Path
+    mpp: float
+    slide_mpp: tuple[float, float]
+    tile_px: int | None
+
+    def open(self, device: str) -> tuple[Stage, Scene]:
+        """Read both."""
+        model, _ = load_saliency_model(self.model, device)
+        view = Pyramid.open(self.pyramid).view(self.mpp)
+        return _stage(model, self.mpp, self.tile_px), _scene(view, self.slide_mpp)
+
+
+def _stage(model: MSINet, mpp: float, tile_px: int | None) -> SaliencyStage:
+    if tile_px is None:
         return SaliencyStage(model, mpp, whole_px=WHOLE_PX)
-    return SaliencyStage(model, mpp, tile_px=options.tile_px, whole_px=0)
+    return SaliencyStage(model, mpp, tile_px=tile_px, whole_px=0)
+
+
+def _scene(view: View, slide_mpp: tuple[float, float]) -> ArrayScene:
+    content = array_hash(view.pixels)
+    return ArrayScene(view.pixels, content=content, slide_mpp=slide_mpp, grid=view.grid)
 
 
 def _view_mpp(card: SaliencyCard, options: SaliencyOptions, path: Path) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from saccade.pipeline.config import PyramidConfig
 from saccade.pipeline.lock import exclusive
 from saccade.tiling import Slide, open_slide
+from saccade.tiling.crew import Crew
 from saccade.tiling.pyramid import Codec, build_pyramid
 from saccade.tiling.pyramid_view import Pyramid
 from saccade.tiling.remote import Place
@@ -27,9 +28,12 @@ def make_thumbnails(
     *,
     mpp: float | None = None,
     workers: int = 2,
+    crew: Crew | None = None,
     progress: Progress | None = None,
 ) -> tuple[Path, bool]:
     """Make `out/pyramid.zarr` of the slide at `path`, unless it lies there already.
+
+    By `workers` threads of this process, or by the processes of `crew`.
 
     Returns:
         Where it is, and whether it had to be built.
@@ -43,7 +47,12 @@ def make_thumbnails(
         if _existing(slide, target, config) is not None:
             return target, False
         build_pyramid(
-            slide, target, finest_mpp=config.finest_mpp, workers=workers, progress=progress
+            slide,
+            target,
+            finest_mpp=config.finest_mpp,
+            workers=workers,
+            crew=crew,
+            progress=progress,
         )
         return target, True
 
@@ -55,6 +64,7 @@ def make_full(
     codec: Codec = "auto",
     mpp: float | None = None,
     workers: int = 2,
+    crew: Crew | None = None,
     progress: Progress | None = None,
 ) -> tuple[Path, bool]:
     """Make `out/full.zarr`, the whole slide as OME-Zarr, unless it lies there already.
@@ -74,12 +84,25 @@ def make_full(
     with open_slide(path, mpp=mpp) as slide, exclusive(out):
         if target.exists() and Pyramid.open(target).matches(slide, full=True, codec=codec):
             return target, False
-        build_pyramid(slide, target, full=True, codec=codec, workers=workers, progress=progress)
+        build_pyramid(
+            slide,
+            target,
+            full=True,
+            codec=codec,
+            workers=workers,
+            crew=crew,
+            progress=progress,
+        )
         return target, True
 
 
 def ensure_pyramid(
-    slide: Slide, path: Path, config: PyramidConfig, *, progress: Progress | None = None
+    slide: Slide,
+    path: Path,
+    config: PyramidConfig,
+    *,
+    crew: Crew | None = None,
+    progress: Progress | None = None,
 ) -> Pyramid:
     """Return the pyramid at `path`, building it if it is missing or of another slide or scale.
 
@@ -90,7 +113,7 @@ def ensure_pyramid(
     existing = _existing(slide, path, config)
     if existing is not None:
         return existing
-    return build_pyramid(slide, path, finest_mpp=config.finest_mpp, progress=progress)
+    return build_pyramid(slide, path, finest_mpp=config.finest_mpp, crew=crew, progress=progress)
 
 
 def read_thumbnail(pyramid: Pyramid) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from typing import Any
 import zarr
 
 from saccade.tiling import ngff
+from saccade.tiling.crew import Crew
 from saccade.tiling.errors import PyramidError
 from saccade.tiling.pyramid_blocks import blocks_of
 from saccade.tiling.pyramid_levels import (
@@ -28,7 +29,8 @@ from saccade.tiling.pyramid_levels import (
     plan_levels,
     tissue_level,
 )
-from saccade.tiling.pyramid_pass import count_blocks, run_pass
+from saccade.tiling.pyramid_parcels import parcel_windows, run_parcels
+from saccade.tiling.pyramid_pass import Climber, run_pass, windows_in_z_order
 from saccade.tiling.pyramid_tissue import find_tissue, pixels_of, write_masks
 from saccade.tiling.pyramid_view import Pyramid, View, read_facts, recipe_of
 from saccade.tiling.shards import ShardedArray
@@ -49,14 +51,15 @@ def build_pyramid(
     full: bool = False,
     codec: Codec = "auto",
     workers: int = 2,
+    crew: Crew | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pyramid:
     """Make the pyramid of a slide: thumbnails from `finest_mpp` on, and where its tissue is.
 
     The slide is read once, block by block, at the coarsest of its own levels that serves; all
     further levels are made of it in memory. Memory stays below about 60 MB a worker plus 150 MB,
-    however large the slide. The result does not depend on `workers`. It appears at `out` whole or
-    not at all.
+    however large the slide. The result does not depend on `workers` or `crew`. It appears at `out`
+    whole or not at all.
 
     A full pyramid is the slide as OME-Zarr: its level 0 is the slide's, the others are 2, 4, 8 ...
     times as coarse. JPEG tiles are copied as they are, and level 1 is what the decoder makes of
@@ -75,6 +78,8 @@ def build_pyramid(
         codec: of level 0 of a full pyramid: "jpeg" copies the slide's JPEG tiles, "zstd" stores
             pixels, "auto" copies where there are tiles to be copied.
         workers: threads that read the slide.
+        crew: other processes that read it instead, each with the slide's file and `out` under
+            the same paths.
         progress: called with (steps done, steps in all), from the calling thread.
 
     Raises:
@@ -89,12 +94,19 @@ def build_pyramid(
     out = Path(out).resolve()
     _refuse_foreign(out)
     blocks, cut = blocks_of(slide, levels, settings)
-    tick = _counter(count_blocks(blocks) + 1, progress)
+    windows = windows_in_z_order(blocks.shape, blocks.block)
+    if crew is not None:
+        windows = parcel_windows(blocks, cut)
+    tick = _counter(len(windows) + 1, progress)
     with whole_folder(out) as folder:
         group, shapes = zarr.open_group(folder), [level.shape for level in levels]
         images = [create_image(group, i, shape, cut) for i, shape in enumerate(shapes)]
         arrays = [ShardedArray(image) for image in images]
-        run_pass(blocks, shapes, arrays, cut.codec, workers=workers, tick=tick)
+        climber = Climber(shapes, arrays, cut.codec)
+        if crew is None:
+            run_pass(blocks, windows, climber, workers=workers, tick=tick)
+        else:
+            run_parcels(slide, settings, folder, climber, windows, crew, tick)
         facts = _write_tissue(folder, slide, levels, images, cut, settings)
         _write_attributes(folder, slide, levels, cut, settings, facts)
         tick()

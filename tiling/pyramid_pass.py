@@ -106,6 +106,29 @@ class Climber:
                 return
             found = self.climb(Found([], whole))
 
+    def take_rest(self, window: Window) -> Found:
+        """What waits for its neighbours: chunks of files and a piece that are not complete.
+
+        Args:
+            window: of the finest level, whose pieces alone were settled here. Its corner is a
+                corner of chunks, on all levels until it has less than a chunk of one.
+        """
+        chunks = [
+            Chunk(level, place, data)
+            for level, array in enumerate(self._arrays)
+            for place, data in array.take_rest()
+        ]
+        if not self._waiting:
+            return Found(chunks, None)
+        (((level, row, col), (pixels, _)),) = self._waiting.items()
+        cell = self._cell(level)
+        rows, cols = (
+            slice((part.start >> level) - at * n, -(-part.stop >> level) - at * n)
+            for part, at, n in zip(window, (row, col), cell, strict=True)
+        )
+        corner = row * cell[0] + rows.start, col * cell[1] + cols.start
+        return Found(chunks, Piece(level, corner, pixels[:, rows, cols]))
+
     def _cell(self, level: int) -> Shape:
         return self._arrays[level].chunk[1], self._arrays[level].chunk[2]
 
@@ -149,26 +172,17 @@ class Climber:
 
 def run_pass(
     blocks: Blocks,
-    shapes: Sequence[Shape],
-    arrays: Sequence[ShardedArray],
-    codec: ChunkCodec,
+    windows: Sequence[Window],
+    climber: Climber,
     *,
     workers: int,
     tick: Callable[[], None],
 ) -> None:
     """Read every block once, and write every level; `tick` after each block, in this thread."""
-    climber = Climber(shapes, arrays, codec)
-    windows = windows_in_z_order(blocks.shape, blocks.block)
     work = in_turn(lambda window: climber.climb(blocks.read(window)), windows, workers)
     for found in work:
         climber.settle(found)
         tick()
-
-
-def count_blocks(blocks: Blocks) -> int:
-    """How often `run_pass` ticks."""
-    (rows, cols), (high, wide) = blocks.shape, blocks.block
-    return -(-rows // high) * -(-cols // wide)
 
 
 def windows_in_z_order(shape: Shape, block: Shape) -> list[Window]:

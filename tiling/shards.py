@@ -10,6 +10,8 @@ chunk is left out), and its CRC-32C.
 from __future__ import annotations
 
 import math
+import secrets
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,16 @@ Place = tuple[int, ...]
 """Number of a chunk (or shard) along each axis."""
 
 _LEFT_OUT = 2**64 - 1
+_PARTIAL = ".partial-"
 _BUFFER = 2**18  # bytes: small chunks are written together
 
 
 class ShardedArray:
     """The chunks of one array: kept until their shard is complete, then written as one file.
 
-    The bytes of a shard depend on its chunks alone, not on the order in which they come. Memory:
-    the encoded chunks of the shards that are begun.
+    The bytes of a shard depend on its chunks alone, not on the order in which they come, and its
+    file appears whole: two processes that write the same one do not harm each other. Memory: the
+    encoded chunks of the shards that are begun.
 
     Args:
         array: in a folder, made by zarr-python with shards; what its chunks hold is the caller's
@@ -62,6 +66,15 @@ class ShardedArray:
             del self._begun[shard]
             self._write(shard, chunks)
 
+    def take_rest(self) -> Iterator[tuple[Place, bytes | None]]:
+        """The chunks of shards that are not complete, for somebody else to put."""
+        per_shard = self._chunks_per_shard
+        while self._begun:
+            shard, chunks = self._begun.popitem()
+            for place, data in chunks.items():
+                axes = zip(shard, per_shard, place, strict=True)
+                yield tuple(i * n + at for i, n, at in axes), data
+
     @property
     def _chunks_per_shard(self) -> Place:
         return tuple(s // c for s, c in zip(self._shard, self.chunk, strict=True))
@@ -77,8 +90,16 @@ class ShardedArray:
             return
         path = self._folder / self._encode_key(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb", buffering=_BUFFER) as file:
+        partial = path.with_name(f"{_PARTIAL}{secrets.token_hex(4)}-{path.name}")
+        with partial.open("wb", buffering=_BUFFER) as file:
             file.writelines(parts)
+        partial.replace(path)
+
+
+def remove_partial_shards(folder: Path) -> None:
+    """Remove what processes that were killed left half-written anywhere in a folder."""
+    for path in folder.rglob(f"{_PARTIAL}*"):
+        path.unlink(missing_ok=True)
 
 
 def pack_shard(chunks: dict[Place, bytes | None], chunks_per_shard: Place) -> list[bytes]:

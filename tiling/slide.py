@@ -56,7 +56,9 @@ class Slide:
     def __reduce__(self) -> tuple[object, ...]:
         from saccade.tiling.open import reopen  # the opener knows every reader; this module none
 
-        return reopen, (self._origin, self._given_mpp, self._channels)
+        # The other process may have been started in another folder.
+        origin = self._origin.absolute() if isinstance(self._origin, Path) else self._origin
+        return reopen, (origin, self._given_mpp, self._channels)
 
     def __enter__(self) -> Slide:
         return self

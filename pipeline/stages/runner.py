@@ -11,6 +11,7 @@ their margins, what the network makes of one, a number for each tile, and the li
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,20 +19,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import zarr
-from numpy.typing import NDArray
 from torch import Tensor
 
 import saccade
 from saccade.pipeline.errors import RegionError
 from saccade.pipeline.stages.ahead import Batch, read_ahead
-from saccade.pipeline.stages.field import Field, blocks_of, create_field, read_field
+from saccade.pipeline.stages.field import Field, create_field, read_field
+from saccade.pipeline.stages.finish import finalise, judged_cells
 from saccade.pipeline.stages.journal import Journal
 from saccade.pipeline.stages.limit import Limit
 from saccade.pipeline.stages.scene import Scene
+from saccade.pipeline.stages.spread import PassTask, Spread
 from saccade.pipeline.stages.stage import Stage
-from saccade.pipeline.stages.statistics import Statistic
-from saccade.pipeline.stages.tile_plan import Tile, Window, in_batches
+from saccade.pipeline.stages.statistics import Statistic, Vector
+from saccade.pipeline.stages.tile_plan import in_batches
+from saccade.pipeline.stages.tile_work import VALUES, Entry, Pass, TileWork, create_values
 from saccade.pipeline.stages.workshop import workshop
 from saccade.tiling.grid import CellGrid
 from saccade.tiling.whole_folder import whole_folder
@@ -71,6 +73,7 @@ def run_stage(
     limit: Limit | None = None,
     valid: Limit | None = None,
     options: RunOptions | None = None,
+    spread: Spread | None = None,
     provenance: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Field:
@@ -86,6 +89,8 @@ def run_stage(
         limit: where to work. Elsewhere nothing is read beyond the margins, counted, or written.
         valid: which of the cells mean something, for the field's mask; all that are judged if None.
         options: device, batches, threads.
+        spread: other processes that see to the tiles. The bytes are those of this one, if it has as
+            many threads to compute with as each of them.
         provenance: what made it, for the field: weights, slide, settings.
         progress: called with (tiles done, tiles in all).
 
@@ -97,17 +102,21 @@ def run_stage(
     """
     options = options or RunOptions()
     _refuse_misfits(stage, scene, limit)
-    with workshop(out, _identity(stage, scene, limit, options, provenance or {})) as folder:
-        run = _Run(stage, scene, limit, options, folder, progress)
+    identity = _identity(stage, scene, limit, options, provenance or {})
+    with workshop(out.absolute(), identity) as shop:
+        # Processes that a killed run left at work must not meet a later one of another identity.
+        folder = shop / _name_of(identity)
+        folder.mkdir(exist_ok=True)
+        run = _Run(stage, scene, limit, options, folder, spread, progress)
         survey = run.survey()
         closing = run.decode(survey)
         facts = {"stage": stage.spec.name, **(provenance or {})}
         if closing is not None:
             facts["closing"] = closing.vector.tolist()
-        judged = _cells(limit, valid, stage.spec.cell_px)
+        judged = judged_cells(limit, valid, stage.spec.cell_px)
         with whole_folder(out) as new:
             made = replace(run.field, provenance=facts)
-            _finalise(stage, run.values, closing, create_field(new, made, np.float32), judged)
+            finalise(stage, run.work.values, closing, create_field(new, made, np.float32), judged)
     return read_field(out)
 
 
@@ -115,7 +124,7 @@ class _Run:
     """The passes over the tiles of one run.
 
     Attributes:
-        values: what was decoded, not normalised, (channels, rows, cols).
+        work: what is done with a batch.
         field: a field as it will be, without numbers.
     """
 
@@ -126,134 +135,92 @@ class _Run:
         limit: Limit | None,
         options: RunOptions,
         folder: Path,
+        spread: Spread | None,
         progress: Progress | None,
     ) -> None:
         self._stage, self._scene, self._limit, self._options = stage, scene, limit, options
         self._folder = folder
-        self._batches = self._batches_of(survey=False)
+        self._batches = self._batches_of("decode")
         tiles = sum(map(len, self._batches))
         if not tiles:
             raise RegionError(
                 f"{stage.spec.name}: nothing of the view lies in the region that was asked for; "
                 "there is nothing to do. Look at its coordinates: pixels of level 0."
             )
+        # A view in one tile is nothing to spread, and its features need not be computed twice.
+        self._spread = None if self._is_whole(self._batches) else spread
         self._tick = _counter(tiles * (1 if stage.survey is None else 2), progress)
-        self._only: Tensor | None = None  # features of the only batch: it need not go in twice
+        self._only: Tensor | None = None
         self.field = _empty_field(stage, scene)
-        self.values = self._array(stage.spec.plan(scene.grid.shape).tile_px)
+        if (
+            not (folder / VALUES / "zarr.json").is_file()
+            or not _journal(folder, "decode").is_file()
+        ):
+            create_values(folder, self.field, stage, stage.spec.plan(scene.grid.shape).tile_px)
+        self.work = TileWork(stage, options.device, limit, folder)
+        if self._spread is not None:
+            self._spread.begin(folder, limit)
 
-    @torch.inference_mode()
     def survey(self) -> Statistic | None:
         """What the stage wants to know of the features of the whole view."""
         if self._stage.survey is None:
             return None
-        journal = Journal(self._folder / "survey.journal")
-        for batch, features in self._encoded(self._batches_of(survey=True), journal):
-            for tile, each in zip(batch, features, strict=True):
-                core = self._core(each, tile, self._stage.spec.stride)
-                journal.add(tile.number, self._stage.survey.of(core).vector)
-            self._tick(len(batch))
-        return journal.merged(self._stage.survey)
+        return self._made("survey", self._batches_of("survey"), None).merged(self._stage.survey)
 
-    @torch.inference_mode()
     def decode(self, survey: Statistic | None) -> Statistic | None:
         """Write the output of all tiles; what the stage wants to know of it."""
-        closing, journal = self._stage.closing, Journal(self._folder / "decode.journal")
-        for batch, features in self._encoded(self._batches, journal):
-            for tile, each in zip(batch, self._stage.decode(features, survey), strict=True):
-                found = self._write(each, tile)
-                journal.add(
-                    tile.number, np.empty(0) if closing is None else closing.of(found).vector
-                )
-            self._tick(len(batch))
-        return None if closing is None else journal.merged(closing)
+        journal = self._made("decode", self._batches, None if survey is None else survey.vector)
+        return None if self._stage.closing is None else journal.merged(self._stage.closing)
 
-    def _batches_of(self, *, survey: bool) -> list[Batch]:
+    def _made(self, of: Pass, batches: list[Batch], survey: Vector | None) -> Journal:
+        """Do what is left of a pass; a batch that was begun is done again whole."""
+        journal = Journal(_journal(self._folder, of))
+        left = [batch for batch in batches if any(t.number not in journal for t in batch)]
+        self._tick(sum(map(len, batches)) - sum(map(len, left)))
+        for entries in self._entries(of, left, survey):
+            for tile, vector in entries:
+                journal.add(tile, vector)
+            self._tick(len(entries))
+        return journal
+
+    def _entries(
+        self, of: Pass, batches: list[Batch], survey: Vector | None
+    ) -> Iterator[list[Entry]]:
+        if self._spread is not None:
+            task = PassTask(of, self._folder, survey)
+            device = self._options.device
+            yield from self._spread.entries(task, self._stage, self._scene, device, batches)
+            return
+        with torch.inference_mode():
+            for batch, features in self._encoded(batches):
+                yield self.work.do(of, batch, features, survey)
+
+    def _batches_of(self, of: Pass) -> list[Batch]:
         """The tiles that are wanted, as they go through together."""
-        plan, limit = self._stage.spec.plan(self._scene.grid.shape, survey=survey), self._limit
+        plan = self._stage.spec.plan(self._scene.grid.shape, survey=of == "survey")
+        limit = self._limit
         wanted = (tile for tile in plan.tiles() if limit is None or limit.touches(tile.core))
         return in_batches(wanted, self._options.batch)
 
-    def _encoded(self, batches: list[Batch], journal: Journal) -> Iterator[tuple[Batch, Tensor]]:
-        """Batches that are not done, and their features; a batch begun is done again whole."""
-        left = [batch for batch in batches if any(t.number not in journal for t in batch)]
-        self._tick(sum(map(len, batches)) - sum(map(len, left)))
+    def _is_whole(self, batches: list[Batch]) -> bool:
+        """Whether there is one tile only, and it sees all of the view."""
+        return [tile.read.shape for batch in batches for tile in batch] == [self._scene.grid.shape]
+
+    def _encoded(self, batches: list[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """Batches and their features."""
         if self._only is not None:
-            yield from ((batch, self._only) for batch in left)
+            yield from ((batch, self._only) for batch in batches)
             return
         workers, ahead = self._options.workers, self._options.ahead
-        for batch, pixels in read_ahead(self._scene, left, workers=workers, ahead=ahead):
-            tiles = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-            features = self._stage.encode(tiles.to(self._options.device))
+        for batch, pixels in read_ahead(self._scene, batches, workers=workers, ahead=ahead):
+            features = self.work.encode(pixels)
             # Of a view in one tile the margin is cut off anyway: both passes see the same.
-            self._only = features if batches[0][0].read.shape == self._scene.grid.shape else None
+            self._only = features if self._is_whole(batches) else None
             yield batch, features
 
-    def _core(self, values: Tensor, tile: Tile, cell_px: int) -> NDArray[Any]:
-        """(channels, cells) of a tile's core that are wanted, of values in cells of that size."""
-        inside = self._cut(values, tile, cell_px)
-        if self._limit is None:
-            return inside.reshape(len(inside), -1)
-        return inside[:, self._limit.in_cells(tile.core, cell_px)]
 
-    @staticmethod
-    def _cut(values: Tensor, tile: Tile, cell_px: int) -> NDArray[Any]:
-        """(channels, rows, cols) of a tile's core."""
-        rows, cols = tile.core.seen_from(tile.read).in_cells(cell_px).slices
-        return values[:, rows, cols].cpu().numpy()
-
-    def _write(self, values: Tensor, tile: Tile) -> NDArray[Any]:
-        """Write a core; (channels, cells) that are wanted of it."""
-        cell_px = self._stage.spec.cell_px
-        inside = self._cut(values, tile, cell_px).astype(np.float32)
-        if self._limit is not None:
-            inside[:, ~self._limit.in_cells(tile.core, cell_px)] = np.nan
-        rows, cols = tile.core.in_cells(cell_px).slices
-        self.values[:, rows, cols] = inside
-        return self._core(values, tile, cell_px)
-
-    def _array(self, tile_px: int) -> zarr.Array[Any]:
-        """The output, one shard a core: each is written once, whole, by its tile alone."""
-        folder = self._folder / "values.zarr"
-        if not (folder / "zarr.json").is_file() or not (self._folder / "decode.journal").is_file():
-            create_field(
-                folder, self.field, np.float32, shard_px=tile_px // self._stage.spec.cell_px
-            )
-        array = zarr.open_group(folder, mode="r+")["0"]
-        assert isinstance(array, zarr.Array)
-        return array
-
-
-def _finalise(
-    stage: Stage,
-    values: zarr.Array[Any],
-    closing: Statistic | None,
-    arrays: tuple[zarr.Array[Any], zarr.Array[Any]],
-    judged: Callable[[Window], NDArray[np.bool_]],
-) -> None:
-    """Normalise block by block, and mark what is valid."""
-    final, valid = arrays
-    for block in blocks_of(final):
-        rows, cols = block.slices
-        part = torch.from_numpy(np.asarray(values[:, rows, cols]))
-        final[:, rows, cols] = stage.finalise(part, closing).numpy()
-        valid[rows, cols] = judged(block).astype(np.uint8)
-
-
-def _cells(
-    limit: Limit | None, valid: Limit | None, cell_px: int
-) -> Callable[[Window], NDArray[np.bool_]]:
-    """Which cells of a window, counted in cells, are judged and mean something."""
-
-    def judged(cells: Window) -> NDArray[np.bool_]:
-        px = Window(*(n * cell_px for n in (cells.top, cells.left, cells.bottom, cells.right)))
-        mask = np.ones(cells.shape, bool)
-        for each in (limit, valid):
-            if each is not None:
-                mask &= each.in_cells(px, cell_px)
-        return mask
-
-    return judged
+def _journal(folder: Path, of: Pass) -> Path:
+    return folder / f"{of}.journal"
 
 
 def _empty_field(stage: Stage, scene: Scene) -> Field:
@@ -305,6 +272,11 @@ def _identity(
         "provenance": dict(provenance),
         "code": saccade.__version__,
     }
+
+
+def _name_of(identity: Mapping[str, Any]) -> str:
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _counter(total: int, progress: Progress | None) -> Callable[[int], None]:
