@@ -117,16 +117,29 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Only slides of this split: train, val or test.")
     ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A stage of which each slide should have a result, such as saliency; can be given "
+            "several times. predict if absent."
+        ),
+    ] = None,
 ) -> None:
-    """Put a cohort's predictions into one table; say how good they are where labels are known."""
-    from saccade.cli.tables import failure_table, metrics_line
+    """Put a cohort's predictions into one table; say how good they are where labels are known.
+
+    What is missing stands in failures.csv, with the stage that failed and what its log says.
+    """
+    from saccade.cli.tables import metrics_line, missing_table
     from saccade.pipeline.evaluate import evaluate as run
     from saccade.pipeline.sheet import of_split, read_sheet
 
     # What columns hold the truth, only the predictions know.
-    evaluation = run(results, of_split(read_sheet(slides, None), split), out)
+    sheet = read_sheet(slides, None)
+    rows = of_split(sheet, split)
+    others = [row.slide for row in sheet if row not in rows]
+    evaluation = run(results, rows, out, stages=stage or ["predict"], others=others)
     say(metrics_line(evaluation.metrics))
     say(f"{out / 'summary.csv'}")
-    if evaluation.missing:
-        say(failure_table(dict.fromkeys(evaluation.missing, "has no prediction")))
+    if evaluation.failures:
+        say(missing_table(out, evaluation.failures))
         raise typer.Exit(code=1)

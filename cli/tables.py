@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from saccade.pipeline.failures import FAILURES, Failure
 from saccade.pipeline.sheet import SheetRow
 
 _METRICS = {
@@ -115,3 +116,10 @@ def failure_table(failures: Mapping[str, str]) -> str:
     width = max(map(len, failures))
     lines = [f"  {slide:{width}}  {' '.join(why.split())}" for slide, why in failures.items()]
     return "\n".join([f"slides that could not be used: {len(failures)}", *lines])
+
+
+def missing_table(out: Path, failures: Sequence[Failure]) -> str:
+    """Every result that is missing, and why; a line each."""
+    width = max(len(failure.slide) for failure in failures)
+    lines = [f"  {each.slide:{width}}  {each.stage}: {each.reason}" for each in failures]
+    return "\n".join([f"results that are missing: {len(failures)}; see {out / FAILURES}", *lines])

@@ -39,6 +39,11 @@ def edges_of(boxes: Boxes) -> Boxes:
     return boxes + boxes.new_tensor((0, 0, 1, 1))
 
 
+def pixels_of(edges: Boxes) -> Boxes:
+    """First and last pixels of boxes that are given by their edges; undoes `edges_of`."""
+    return edges - edges.new_tensor((0, 0, 1, 1))
+
+
 def sizes_of(boxes: Boxes) -> Float[Tensor, "n 2"]:
     """Width and height of boxes."""
     return boxes[:, 2:] - boxes[:, :2] + 1

@@ -20,9 +20,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from saccade.models.anchors import RATIOS, SCALES, anchors, assign_anchors
-from saccade.models.boxes import Boxes, Size, decode_boxes, edges_of, encode_boxes, iou
+from saccade.models.boxes import Boxes, Size, decode_boxes, edges_of, encode_boxes, iou, pixels_of
+from saccade.models.detector import Detector, Found, Known
 from saccade.models.pixels import Views
-from saccade.models.region_proposals import TEST, TRAINING, RegionProposalNetwork
+from saccade.models.region_proposals import TEST, TRAINING, Limits, RegionProposalNetwork
 from saccade.models.roi_head import Detections, RoIHead
 from saccade.models.trunk import Trunk, timm_trunk
 
@@ -96,19 +97,27 @@ class Losses(NamedTuple):
         return torch.stack(self).sum()
 
 
-class FasterRCNN(nn.Module):
+class FasterRCNN(Detector):
     """Find objects in images.
 
     Args:
         trunk: gives features of images.
         proposals: says where objects may be.
         head: says what they are.
+        limits: how many proposals the head looks at when it is to find objects.
 
     Raises:
         ValueError: if the parts do not agree about the stride of the features.
     """
 
-    def __init__(self, *, trunk: Trunk, proposals: RegionProposalNetwork, head: RoIHead) -> None:
+    def __init__(
+        self,
+        *,
+        trunk: Trunk,
+        proposals: RegionProposalNetwork,
+        head: RoIHead,
+        limits: Limits = TEST,
+    ) -> None:
         super().__init__()
         if not trunk.stride == proposals.stride == head.stride:
             raise ValueError(
@@ -118,6 +127,12 @@ class FasterRCNN(nn.Module):
         self.trunk = trunk
         self.proposals = proposals
         self.head = head
+        self.limits = limits
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The network of the trunk."""
+        return self.trunk.network
 
     def forward(
         self,
@@ -161,8 +176,21 @@ class FasterRCNN(nn.Module):
         """
         size_px = _size_of(images)
         features = self.trunk(images)
-        proposed = self.proposals.propose(self.proposals(features), size_px, TEST)
+        proposed = self.proposals.propose(self.proposals(features), size_px, self.limits)
         return self.head.detect(features, proposed, size_px, min_score=min_score)
+
+    def find(self, tiles: Views, *, min_score: float = 0.05) -> list[Found]:
+        """Objects of each tile, as `Detector.find` has it: boxes are edges."""
+        detected = self.detect(tiles, min_score=min_score)
+        return [Found(edges_of(each.boxes), each.scores, each.classes) for each in detected]
+
+    def loss(
+        self, tiles: Views, known: Sequence[Known], *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, ""]:
+        """The sum of the losses, as `Detector.loss` has it: boxes are edges."""
+        truths = [Truth(pixels_of(each.boxes), each.classes) for each in known]
+        losses: Losses = self(tiles, truths, generator=generator)
+        return losses.total
 
     def _check(self, truths: Sequence[Truth], images: int, size_px: Size) -> None:
         if len(truths) != images:
@@ -191,6 +219,7 @@ def build_faster_rcnn(
     scales: Sequence[float] = SCALES,
     min_side_px: float = 16,
     hidden: int = 1024,
+    limits: Limits = TEST,
 ) -> FasterRCNN:
     """Put a proposal network and a head on a trunk.
 
@@ -205,6 +234,8 @@ def build_faster_rcnn(
         scales: of the anchors, sides of a square one in strides.
         min_side_px: proposals that are narrower or lower are dropped.
         hidden: width of the head.
+        limits: how many proposals the head looks at when it is to find objects; several go to one
+            object, so images with more than some 50 want more than the published 300.
     """
     return FasterRCNN(
         trunk=trunk,
@@ -216,6 +247,7 @@ def build_faster_rcnn(
             min_side_px=min_side_px,
         ),
         head=RoIHead(trunk.channels, classes=classes, stride=trunk.stride, hidden=hidden),
+        limits=limits,
     )
 
 

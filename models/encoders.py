@@ -88,18 +88,24 @@ class Encoder(nn.Module):
         """Set training mode, but for what is frozen."""
         super().train(mode)
         if self._frozen:
-            _rest(self.trunk, "", self._frozen)
+            rest(self.trunk, self._frozen)
         return self
 
 
-def _rest(module: nn.Module, prefix: str, frozen: frozenset[str]) -> None:
-    """Put a module into evaluation mode, but for those parts whose parameters all learn."""
+def rest(module: nn.Module, frozen: frozenset[str], prefix: str = "") -> None:
+    """Put a module into evaluation mode, but for those parts whose parameters all learn.
+
+    Args:
+        module: in training mode.
+        frozen: names of the parameters that do not learn.
+        prefix: what they begin with before the module's own names.
+    """
     names = {prefix + name for name, _ in module.named_parameters()}
     if names and not names & frozen:
         return
     module.training = False
     for name, child in module.named_children():
-        _rest(child, f"{prefix}{name}.", frozen)
+        rest(child, frozen, f"{prefix}{name}.")
 
 
 class MeanAndMax(nn.Module):

@@ -45,6 +45,42 @@ def margin_of(network: nn.Module, stride: int, *, channels: int = 3) -> int:
     )
 
 
+@torch.no_grad()
+def require_same_in_tiles(
+    network: nn.Module, stride: int, margin: int, *, channels: int = 3
+) -> None:
+    """Refuse a network whose tiles come out otherwise although nothing further away is seen.
+
+    Interpolation that lays the corners of the view over each other (`align_corners`) does so: where
+    a pixel falls then depends on how large the view is. `margin_of` cannot tell; this looks, at
+    pixels drawn at random.
+
+    Args:
+        network: as for `margin_of`, with weights that are not all zero.
+        stride: pixels of one cell of its coarsest grid.
+        margin: as `margin_of` gives it.
+        channels: of the views.
+
+    Raises:
+        ValueError: if the middle of a view does not come out as it does in a tile.
+    """
+    probe = copy.deepcopy(network).to("cpu", torch.float64).eval()
+    dice = torch.Generator().manual_seed(0)
+    size = (1, channels, stride, 2 * margin + 5 * stride)
+    strip = torch.rand(size, generator=dice, dtype=torch.float64)
+    first = 2 * stride  # of the tile, whose core is as wide as a cell
+    tile = strip[..., first : first + 2 * margin + stride]
+    for down in (False, True):
+        whole, alone = (probe(each.mT).mT if down else probe(each) for each in (strip, tile))
+        core = whole[..., first + margin :][..., :stride]
+        apart = (alone[..., margin : margin + stride] - core).abs().max()
+        if not apart <= 1e-9 * whole.abs().max():
+            raise ValueError(
+                "what a tile shows depends on the size of the view around it, as interpolation "
+                "with align_corners has it. Tiles cannot come out as the whole."
+            )
+
+
 def _cells_seen(probe: nn.Module, stride: int, channels: int, *, ahead: bool, down: bool) -> int:
     """Cells that a cell sees on one side of it: right of it if `ahead`, and below if `down`."""
     cells = -(-_FIRST_PX // stride)

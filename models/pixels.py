@@ -1,5 +1,7 @@
 """Pixels as networks like them: around zero, about one unit wide."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -50,3 +52,35 @@ class Standardise(nn.Module):
         if pixels.shape[1] != len(self.mean):
             raise ValueError(f"need {len(self.mean)} channels, got {pixels.shape[1]}.")
         return (pixels - self.mean[:, None, None]) / self.std[:, None, None]
+
+
+class InUnitRange(nn.Module):
+    """A network that counts light from 0 to 255, for pixels in [0, 1]; bytes stay what they are.
+
+    Args:
+        network: with `encoder`, `stride` and `margin`, such as an `FCN`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def trunk(self) -> nn.Module:
+        """The part that sees pixels, and may have learnt from other images."""
+        return cast("nn.Module", self.network.encoder)
+
+    @property
+    def stride(self) -> int:
+        """That of the network."""
+        return cast("int", self.network.stride)
+
+    @property
+    def margin(self) -> int:
+        """That of the network."""
+        return cast("int", self.network.margin)
+
+    def forward(self, pixels: Tiles) -> Float[Tensor, "n classes rows cols"]:
+        """What the network makes of pixels in [0, 1], or bytes."""
+        scores: Tensor = self.network(pixels * 255 if pixels.is_floating_point() else pixels)
+        return scores

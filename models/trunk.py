@@ -1,6 +1,6 @@
 """Networks that turn an image into a map of features, for what has to be found in places of it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from saccade.models.encoders import require_timm_model
 from saccade.models.pixels import Numbers, Standardise, Views
+
+Norm = Literal["batch", "group"]
 
 
 class Trunk(nn.Module):
@@ -49,13 +51,21 @@ class Trunk(nn.Module):
         return turned
 
 
-def timm_trunk(name: str, *, stride: int = 16, pretrained: bool = False, **options: Any) -> Trunk:
+def timm_trunk(
+    name: str,
+    *,
+    stride: int = 16,
+    pretrained: bool = False,
+    norm: Norm = "batch",
+    **options: Any,
+) -> Trunk:
     """Take a timm model up to its last layer of a stride, with the mean and std of its training.
 
     Args:
         name: as timm knows it: `vgg16`, `resnet18`.
         stride: pixels that a cell stands for. Small objects want a small one.
         pretrained: fetch timm's weights; needs the network or timm's cache.
+        norm: `group` puts group norms in place of batch norms, see `use_group_norms`.
         options: further ones of `timm.create_model`, say `dynamic_img_size=True` for a transformer.
 
     Raises:
@@ -76,6 +86,8 @@ def timm_trunk(name: str, *, stride: int = 16, pretrained: bool = False, **optio
     network: Any = timm.create_model(
         name, pretrained=pretrained, features_only=True, out_indices=(level,), **options
     )
+    if norm == "group":
+        use_group_norms(network)
     return Trunk(
         network,
         channels=network.feature_info.channels()[0],
@@ -84,3 +96,33 @@ def timm_trunk(name: str, *, stride: int = 16, pretrained: bool = False, **optio
         std=tuple(network.pretrained_cfg["std"]),
         channels_last=getattr(network, "output_fmt", "NCHW") == "NHWC",
     )
+
+
+def use_group_norms(network: nn.Module, *, groups: int = 32) -> None:
+    """Put a group norm in place of each batch norm; the network then learns from few tiles a batch.
+
+    What a tile gives then hangs on nothing else in its batch. Weights and biases of the norms stay;
+    the statistics that batch norms have gathered go, so weights of a network with batch norms have
+    to learn on.
+
+    Source: Wu and He, "Group Normalization", ECCV 2018, https://arxiv.org/abs/1803.08494.
+
+    Args:
+        network: changed in place.
+        groups: of channels; where they do not divide the channels, the most that do.
+    """
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, _group_norm(child, groups))
+
+
+def _group_norm(norm: nn.BatchNorm2d, groups: int) -> nn.Module:
+    channels = norm.num_features
+    most = max(n for n in range(1, groups + 1) if channels % n == 0)
+    group = nn.GroupNorm(most, channels, eps=norm.eps, affine=norm.affine)
+    if norm.affine:
+        group.weight, group.bias = norm.weight, norm.bias
+    # Those of timm also drop and activate.
+    further = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
+    return nn.Sequential(group, *further) if further else group

@@ -3,7 +3,7 @@
 InputError
 ├── ConfigError       a setting that is unknown, of the wrong type, or impossible
 ├── SheetError        slides.csv does not say what is needed
-├── TargetError       what a saliency map has to look like is missing or says nothing
+├── TargetError       what a network has to learn of a slide is missing or says nothing
 ├── FeaturesError     features of tiles that are missing, damaged, or not as a model needs them
 ├── ModelFileError    the file is no model that this Saccade can run
 ├── ResultsError      a results folder that is missing, unfinished, or in use
@@ -27,7 +27,7 @@ class SheetError(InputError):
 
 
 class TargetError(InputError):
-    """What a saliency map has to look like is missing or says nothing."""
+    """What a network has to learn of a slide is missing or says nothing."""
 
 
 class FeaturesError(InputError):

@@ -13,6 +13,7 @@ import numpy as np
 
 from saccade.pipeline.errors import ResultsError
 from saccade.pipeline.export.reliability_picture import draw_reliability
+from saccade.pipeline.failures import FAILURES, Failure, find_failures, write_failures
 from saccade.pipeline.files import atomic_path, write_json
 from saccade.pipeline.metrics.classification import auc_interval
 from saccade.pipeline.record import RECORD
@@ -33,25 +34,40 @@ class Evaluation:
     Attributes:
         metrics: of the slides with a label; empty if there are none.
         missing: slides of the sheet without a prediction.
+        failures: every result that is missing, and why.
     """
 
     metrics: dict[str, Any]
     missing: list[str]
+    failures: list[Failure]
 
 
-def evaluate(results: Path, rows: Sequence[SheetRow], out: Path) -> Evaluation:
+def evaluate(
+    results: Path,
+    rows: Sequence[SheetRow],
+    out: Path,
+    *,
+    stages: Sequence[str] = ("predict",),
+    others: Sequence[str] = (),
+) -> Evaluation:
     """Write `summary.csv`, a row a slide, `metrics.json` and, of classes, `calibration.png`.
+
+    And `failures.csv`, a row for each result that is missing; also if nothing can be evaluated.
 
     Args:
         results: folder that holds `<slide>/prediction.json` and its `record.json`; without the
             record a prediction is unfinished, and counts as missing.
         rows: the slides that count.
         out: folder to write to.
+        stages: whose results are looked for.
+        others: further slides that may have failed, as in `find_failures`.
 
     Raises:
         ResultsError: if no slide has a prediction, one is damaged, or they are of different models.
         SheetError: if a label is not what the models' task wants.
     """
+    failures = find_failures(results, [row.slide for row in rows], stages, others)
+    write_failures(out / FAILURES, failures)
     found = {row.slide: _read(results / row.slide) for row in rows}
     missing = [slide for slide, prediction in found.items() if prediction is None]
     predicted = [(row, found[row.slide]) for row in rows if found[row.slide] is not None]
@@ -69,7 +85,7 @@ def evaluate(results: Path, rows: Sequence[SheetRow], out: Path) -> Evaluation:
         draw_reliability(out / "calibration.png", table)
     bins = {"reliability": [asdict(each) for each in table]} if isinstance(task, Classes) else {}
     write_json(out / "metrics.json", {**metrics, **bins, "missing": missing})
-    return Evaluation(metrics, missing)
+    return Evaluation(metrics, missing, failures)
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

@@ -64,10 +64,9 @@ def find_evidence(
         FeaturesError: if the features cannot be read, are of another kind than those that the
             model was trained on, or lie on no grid or beyond the slide.
         ModelFileError: if the model cannot be read.
-        ResultsError: if another process is writing to `out`.
     """
     watch = Stopwatch()
-    with slide_ref.open() as slide, exclusive(out):
+    with slide_ref.open() as slide, exclusive(out, "evidence"):
         made_from = {
             "slide": slide.content_hash,
             "slide_mpp": slide.mpp,

@@ -53,7 +53,7 @@ def predict_slide(
     Raises:
         SlideError: if the slide cannot be read, has no mpp or no tissue.
         ModelFileError: if the model cannot be read.
-        ResultsError: if `out` holds an embedding, or another process is writing to it.
+        ResultsError: if `out` holds an embedding.
         ConfigError: if the options ask for what the model cannot say.
         RegionError: if the prior is of another slide, or has nothing on the tissue.
     """

@@ -125,10 +125,9 @@ def find_saliency(
         ModelFileError: if the model cannot be read.
         RegionError: if the region cannot be read, or nothing of the slide lies in it.
         ConfigError: if neither the model nor the options say the scale of the view.
-        ResultsError: if another process is writing to `out`.
     """
     watch = Stopwatch()
-    with slide_ref.open() as slide, exclusive(out):
+    with slide_ref.open() as slide, exclusive(out, "saliency"):
         mpp = _view_mpp(read_saliency_card(model_path), options, model_path)
         made_from = {
             "slide": slide.content_hash,

@@ -40,10 +40,9 @@ def make_thumbnails(
 
     Raises:
         SlideError: if the slide cannot be read or has no mpp, or something else lies there.
-        ResultsError: if another process is writing to `out`.
     """
     target = out / "pyramid.zarr"
-    with open_slide(path, mpp=mpp) as slide, exclusive(out):
+    with open_slide(path, mpp=mpp) as slide, exclusive(out, "pyramid"):
         if _existing(slide, target, config) is not None:
             return target, False
         build_pyramid(
@@ -78,10 +77,9 @@ def make_full(
     Raises:
         SlideError: if the slide cannot be read or has no mpp, something else lies there, or there
             are no JPEG tiles to be copied.
-        ResultsError: if another process is writing to `out`.
     """
     target = out / "full.zarr"
-    with open_slide(path, mpp=mpp) as slide, exclusive(out):
+    with open_slide(path, mpp=mpp) as slide, exclusive(out, "full"):
         if target.exists() and Pyramid.open(target).matches(slide, full=True, codec=codec):
             return target, False
         build_pyramid(
@@ -106,6 +104,8 @@ def ensure_pyramid(
 ) -> Pyramid:
     """Return the pyramid at `path`, building it if it is missing or of another slide or scale.
 
+    If another process builds it, that is waited for.
+
     Raises:
         PyramidError: if something that is no pyramid lies at `path`.
         MissingMppError: if the slide's mpp is not known.
@@ -113,7 +113,13 @@ def ensure_pyramid(
     existing = _existing(slide, path, config)
     if existing is not None:
         return existing
-    return build_pyramid(slide, path, finest_mpp=config.finest_mpp, crew=crew, progress=progress)
+    with exclusive(path.parent, "pyramid"):
+        existing = _existing(slide, path, config)
+        if existing is not None:
+            return existing
+        return build_pyramid(
+            slide, path, finest_mpp=config.finest_mpp, crew=crew, progress=progress
+        )
 
 
 def read_thumbnail(pyramid: Pyramid) -> NDArray[np.uint8]:

@@ -91,8 +91,7 @@ def train(
 
     Raises:
         SheetError: if the sheet has too few usable slides, or labels that the task does not want.
-        ResultsError: if `out` holds another run that is not to be replaced, or another process
-            is at work there.
+        ResultsError: if `out` holds another run that is not to be replaced.
         ModelFileError: if the encoder's weights cannot be read.
         ConfigError: if there is no network of a name that the settings ask for.
             Or if `device` does not compute in the precision asked for.

@@ -198,6 +198,18 @@ class Cohort:
         return f"--split {self._split}" if self._split else ""
 
     @property
+    def stages(self) -> list[str]:
+        """What is done, stage by stage; each is a rule and a folder of logs."""
+        chosen = [key for key in ("saliency", "embed", "mask") if self.settings[key]]
+        trained = [] if self.settings["model"] else ["train"]
+        return [*trained, "pyramid", "predict", "export", *chosen]
+
+    @property
+    def stage_flags(self) -> str:
+        """For `saccade evaluate`, once everything has ended."""
+        return " ".join(f"--stage {stage}" for stage in self.stages)
+
+    @property
     def model(self) -> str:
         """The model that predicts."""
         return self.settings["model"] or f"{self.settings['results']}/model/model.safetensors"

@@ -53,8 +53,7 @@ def train_on_features(
 
     Raises:
         SheetError: if the sheet has too few slides with features.
-        ResultsError: if `out` holds another run that is not to be replaced, or another process
-            is at work there.
+        ResultsError: if `out` holds another run that is not to be replaced.
         FeaturesError: if features change while they are trained on.
         DivergedError: if the loss is no longer a number.
     """

@@ -75,7 +75,7 @@ def embed_slide(
         ModelFileError: if a model or weights cannot be read.
         ConfigError: if there is no such encoder, or it does not take such tiles.
         DivergedError: if the encoder makes features that are not numbers.
-        ResultsError: if `out` holds a prediction, or another process is writing to it.
+        ResultsError: if `out` holds a prediction.
     """
     watch = Stopwatch()
     _refuse_prediction(out)

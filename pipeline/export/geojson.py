@@ -9,11 +9,14 @@ Coordinates are level-0 pixels with the origin at the top left of the image as Q
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import numpy as np
@@ -24,7 +27,8 @@ from saccade.pipeline.files import atomic_path
 from saccade.tiling.places import Places
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "saccade:sampled-tile")
-_DECIMALS = 3  # of a level-0 pixel; QuPath itself keeps two
+DECIMALS = 3  # of a level-0 pixel; QuPath itself keeps two
+_GZIP_LEVEL = 6
 
 
 def write_tiles_geojson(
@@ -67,12 +71,39 @@ def write_tiles_geojson(
 
 def write_features(path: Path, features: Iterable[Mapping[str, Any]]) -> None:
     """Write a collection of features, one by one, a line each."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    write_lines(
+        path, (json.dumps(each, allow_nan=False, separators=(",", ":")) for each in features)
+    )
+
+
+def write_lines(path: Path, features: Iterable[str]) -> None:
+    """Write a collection of features that are JSON already, a line each.
+
+    Args:
+        path: where to write; compressed if it ends in `.gz`, to the same bytes each time.
+        features: one by one; they are not kept.
+    """
+    with atomic_path(path) as temporary, _opened(temporary) as file:
         file.write('{"type":"FeatureCollection","features":[')
         for i, feature in enumerate(features):
             file.write(",\n" if i else "\n")
-            file.write(json.dumps(feature, allow_nan=False, separators=(",", ":")))
+            file.write(feature)
         file.write("\n]}\n")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    if path.suffix != ".gz":
+        with path.open("w", encoding="utf-8") as file:
+            yield file
+        return
+    # Neither name nor time of the file within: they would differ from run to run.
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8") as text,
+    ):
+        yield text
 
 
 def _features(
@@ -110,7 +141,7 @@ def _ring(corner: NDArray[np.floating[Any]], side: tuple[float, float]) -> list[
 
 def coordinate(value: float) -> float:
     """A number as it is written: to a thousandth of a level-0 pixel, without idle digits."""
-    rounded = round(float(value), _DECIMALS)
+    rounded = round(float(value), DECIMALS)
     return int(rounded) if rounded.is_integer() else rounded
 
 

@@ -69,12 +69,11 @@ def find_masks(
         SlideError: if the slide cannot be read, has no mpp or no tissue.
         ModelFileError: if the model cannot be read, or its encoder has no masks of whole tiles.
         DivergedError: if attention or masks are not numbers.
-        ResultsError: if another process is writing to `out`.
     """
     watch = Stopwatch()
     card = read_card(model_path)
     _require_masks(card, model_path)
-    with slide_ref.open() as slide, exclusive(out):
+    with slide_ref.open() as slide, exclusive(out, "mask"):
         made_from = {
             "slide": slide.content_hash,
             "slide_mpp": slide.mpp,

@@ -9,11 +9,13 @@ from saccade.pipeline.workflow import Cohort, sheet_table
 min_version("9.0")
 
 
-# Inert unless asked for by --software-deployment-method apptainer.
-container: "docker://saccade:0.1.0"
-
-
 validate(config, "../schemas/config.schema.yaml")
+
+
+# Inert unless asked for by --software-deployment-method apptainer.
+container: config["container"]
+
+
 # A mistake in the sheet or in the run's settings stops here, before the first job.
 COHORT = Cohort.load(config)
 validate(sheet_table(Path(config["slides"])), "../schemas/slides.schema.yaml")
@@ -61,5 +63,5 @@ if config["mask"]:
 onerror:
     shell(
         "saccade evaluate {RESULTS:q} --slides {config[slides]:q} --out {RESULTS:q}"
-        " {COHORT.split_flag} 2> {RESULTS:q}/logs/evaluate.log || true"
+        " {COHORT.split_flag} {COHORT.stage_flags} 2> {RESULTS:q}/logs/evaluate.log || true"
     )

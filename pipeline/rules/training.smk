@@ -43,6 +43,7 @@ rule evaluate:
     output:
         table=f"{RESULTS}/summary.csv",
         metrics=f"{RESULTS}/metrics.json",
+        failures=f"{RESULTS}/failures.csv",
     log:
         f"{RESULTS}/logs/evaluate.log",
     benchmark:

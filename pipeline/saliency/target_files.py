@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from saccade.pipeline.annotations.geojson import polygons_of
 from saccade.pipeline.errors import TargetError
 from saccade.pipeline.saliency.targets import Outline
 
@@ -83,7 +82,7 @@ def read_outlines(path: Path) -> list[list[Outline]]:
         TargetError: if it is no GeoJSON, or holds no polygon.
     """
     try:
-        found = list(_polygons(json.loads(path.read_text(encoding="utf-8"))))
+        found = list(polygons_of(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise TargetError(
             f"{path.name}: cannot be read as GeoJSON ({type(error).__name__}: {error})."
@@ -91,30 +90,3 @@ def read_outlines(path: Path) -> list[list[Outline]]:
     if not found:
         raise TargetError(f"{path.name}: holds no polygon; wanted outlines of areas.")
     return found
-
-
-def _polygons(node: Any) -> Iterator[list[Outline]]:
-    if isinstance(node, list):
-        for each in node:
-            yield from _polygons(each)
-        return
-    match node["type"]:
-        case "FeatureCollection":
-            yield from _polygons(node["features"])
-        case "Feature":
-            if node["geometry"] is not None:
-                yield from _polygons(node["geometry"])
-        case "GeometryCollection":
-            yield from _polygons(node["geometries"])
-        case "MultiPolygon":
-            for rings in node["coordinates"]:
-                yield [_ring(ring) for ring in rings]
-        case "Polygon":
-            yield [_ring(ring) for ring in node["coordinates"]]
-
-
-def _ring(corners: list[list[float]]) -> Outline:
-    outline = np.array([corner[:2] for corner in corners], np.float64)
-    if outline.shape[1:] != (2,) or len(outline) < 3 or not np.isfinite(outline).all():
-        raise ValueError("an outline needs three finite corners or more")
-    return outline

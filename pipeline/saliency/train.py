@@ -46,8 +46,7 @@ def train_saliency(
 
     Raises:
         SheetError: if no slide of the sheet can be trained on.
-        ResultsError: if `out` holds another run that is not to be replaced, or another process
-            is at work there.
+        ResultsError: if `out` holds another run that is not to be replaced.
         ModelFileError: if the teacher, or the first weights, cannot be read.
         ConfigError: if the first weights are of another network.
         DivergedError: if the loss is no longer a number.

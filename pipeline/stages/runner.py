@@ -96,7 +96,6 @@ def run_stage(
 
     Raises:
         RegionError: if the limit leaves nothing to do.
-        ResultsError: if another process makes the same field.
         SlideError: if the scene cannot be read.
         ValueError: if scene, limit and stage do not fit each other.
     """

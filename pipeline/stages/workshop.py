@@ -24,9 +24,6 @@ def workshop(out: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
     Args:
         out: of the field.
         identity: all that the result depends on; what was made from anything else is thrown away.
-
-    Raises:
-        ResultsError: if another process works there.
     """
     folder = out.with_name(f".{out.name}.work")
     with exclusive(folder):

@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 
 import saccade
 from saccade.cli.main import app
-from saccade.pipeline.lock import exclusive
 from saccade.tiling import Slide
 from tests.cohort import TinyCohort, write_sheet
+from tests.holding import held_until_waited_for
 from tests.mask_model import write_mask_model
 from tests.saliency_model import write_narrow_model
 from tests.slides import tissue_like, write_pyramid_tiff
@@ -320,10 +320,12 @@ def test_train_names_the_slides_it_could_not_use(
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
-def test_train_refuses_a_folder_in_use(cohort: TinyCohort, tmp_path: Path) -> None:
-    with exclusive(tmp_path):
-        line = refusal("train", cohort.run, "--slides", cohort.sheet, "--out", tmp_path)
-    assert "another process" in line
+def test_a_folder_in_use_is_waited_for_and_that_is_said(
+    cohort: TinyCohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with held_until_waited_for(tmp_path, "pyramid"):
+        saccade_("pyramid", cohort.path("s0"), "--out", tmp_path)
+    assert f"{tmp_path}: another process is writing there; waiting" in caplog.text
 
 
 def test_predict_says_what_it_saw(cohort: TinyCohort, trained: Path, predicted: Path) -> None:

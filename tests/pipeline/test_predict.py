@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from saccade.models.attention_networks import PaperAttention
 from saccade.pipeline import encoding
 from saccade.pipeline.config import ModelConfig, RunConfig, TilesConfig, ViewConfig
-from saccade.pipeline.errors import ConfigError, DivergedError, ModelFileError, ResultsError
+from saccade.pipeline.errors import ConfigError, DivergedError, ModelFileError
 from saccade.pipeline.files import write_json
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import ModelCard, load_model, save_model
@@ -33,10 +33,12 @@ from saccade.pipeline.tasks.classes import Classes
 from saccade.tiling import Slide
 from saccade.tiling.errors import MissingMppError, NoTissueError, SlideNotFoundError
 from saccade.tiling.lattice import Snap
+from tests.holding import held_until_waited_for
 from tests.slides import tissue_like, write_pyramid_tiff
 
 ROOT = Path(__file__).parents[2]
 MPP = 0.5
+LOCKS = {".lock", ".pyramid.lock"}
 SQUARE_L0 = (1296, 352, 1392, 448)  # left, top, right, bottom: 6 x 6 places of 16 px
 CELL_L0 = 16
 CARD = ModelCard.of(
@@ -121,7 +123,7 @@ def as_json(path: Path) -> Any:
 
 
 def test_leaves_the_files_it_promises_and_nothing_half_written(result: Path) -> None:
-    found = {path.name for path in result.iterdir()} - {".lock"}
+    found = {path.name for path in result.iterdir()} - LOCKS
 
     assert found == {*FILES, "pyramid.zarr"}
 
@@ -229,7 +231,11 @@ def test_same_seed_same_bytes(folder: Path, result: Path, tmp_path: Path, worker
 
 def test_a_second_call_does_nothing_unless_forced(folder: Path, tmp_path: Path) -> None:
     predict(folder, tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.name != ".lock"}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in tmp_path.iterdir()
+        if not path.name.endswith(".lock")
+    }
 
     assert not predict(folder, tmp_path)
     assert not predict(folder, tmp_path, workers=2)
@@ -314,12 +320,18 @@ def test_killed_in_the_middle_the_next_run_completes(folder: Path, tmp_path: Pat
     assert predict(folder, tmp_path)
     assert content(tmp_path)["tiles.csv"] == older["tiles.csv"]
     assert content(tmp_path)["attention.ome.tif"] == older["attention.ome.tif"]
-    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "pyramid.zarr", ".lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "pyramid.zarr"} | LOCKS
 
 
-def test_a_folder_in_use_is_refused(folder: Path, tmp_path: Path) -> None:
-    with exclusive(tmp_path), pytest.raises(ResultsError, match="another process"):
-        predict(folder, tmp_path)
+def test_a_second_prediction_waits_and_finds_it_done(folder: Path, tmp_path: Path) -> None:
+    predict(folder, tmp_path)
+    with held_until_waited_for(tmp_path):
+        assert not predict(folder, tmp_path)
+
+
+def test_other_steps_of_the_same_slide_are_not_waited_for(folder: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path, "saliency"), exclusive(tmp_path, "mask"):
+        assert predict(folder, tmp_path)
 
 
 def test_a_slide_with_few_places_gives_those_it_has(folder: Path, tmp_path: Path) -> None:

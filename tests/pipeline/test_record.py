@@ -2,9 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from saccade.pipeline.errors import ResultsError
 from saccade.pipeline.files import write_json
-from saccade.pipeline.lock import exclusive
 from saccade.pipeline.record import Record, Stopwatch
 
 
@@ -44,14 +42,3 @@ def test_cost_counts_time_and_memory() -> None:
     assert cost["tiles_read"] == 3
     assert cost["seconds"] >= 0
     assert cost["peak_memory_mb"] > 10
-
-
-def test_a_second_writer_is_told(tmp_path: Path) -> None:
-    with (
-        exclusive(tmp_path),
-        pytest.raises(ResultsError, match="another process"),
-        exclusive(tmp_path),
-    ):
-        pass
-    with exclusive(tmp_path):
-        pass

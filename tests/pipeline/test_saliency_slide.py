@@ -79,7 +79,12 @@ def test_tiles_give_the_same(found: Path, model: Path, cohort: TinyCohort, tmp_p
 def test_everything_is_left_and_then_nothing_is_left_to_do(
     found: Path, model: Path, cohort: TinyCohort
 ) -> None:
-    assert {path.name for path in found.iterdir()} == {*FILES, "pyramid.zarr", ".lock"}
+    assert {path.name for path in found.iterdir()} == {
+        *FILES,
+        "pyramid.zarr",
+        ".saliency.lock",
+        ".pyramid.lock",
+    }
     before = (found / "saliency.png").stat().st_mtime_ns
     assert not find_saliency(SlideRef(cohort.path(SLIDE)), model, found, SaliencyOptions())
     assert (found / "saliency.png").stat().st_mtime_ns == before

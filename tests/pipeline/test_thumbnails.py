@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from saccade.pipeline.config import PyramidConfig
-from saccade.pipeline.errors import ResultsError
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.thumbnails import ensure_pyramid, make_full, make_thumbnails
 from saccade.tiling import open_slide
 from saccade.tiling.errors import MissingMppError, PyramidError
 from tests.cohort import TinyCohort
+from tests.holding import held_until_waited_for
 from tests.slides import tissue_like, write_pyramid_tiff
 
 CONFIG = PyramidConfig(finest_mpp=4.0)
@@ -74,8 +74,24 @@ def test_no_mpp_is_refused_before_anything_is_made(tmp_path: Path) -> None:
 
 
 def test_two_writers_do_not_meet(cohort: TinyCohort, tmp_path: Path) -> None:
-    with exclusive(tmp_path), pytest.raises(ResultsError, match="another process"):
-        make_thumbnails(cohort.path("s0"), tmp_path, CONFIG)
+    with held_until_waited_for(tmp_path, "pyramid"):
+        assert make_thumbnails(cohort.path("s0"), tmp_path, CONFIG)[1]
+    with held_until_waited_for(tmp_path, "full"):
+        assert make_full(cohort.path("s0"), tmp_path)[1]
+
+
+def test_a_pyramid_that_another_step_builds_is_waited_for(
+    cohort: TinyCohort, tmp_path: Path
+) -> None:
+    """Two steps that find none build it once."""
+    path = tmp_path / "pyramid.zarr"
+    with open_slide(cohort.path("s0")) as slide:
+        with held_until_waited_for(tmp_path, "pyramid"):
+            ensure_pyramid(slide, path, CONFIG)
+        before = inode(path)
+        with exclusive(tmp_path, "pyramid"):  # one that is there is not waited for
+            ensure_pyramid(slide, path, CONFIG)
+    assert inode(path) == before
 
 
 def test_progress_reaches_its_end(cohort: TinyCohort, tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ from saccade.pipeline.errors import (
     SheetError,
 )
 from saccade.pipeline.fit import learning_rate
-from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import load_model, read_card
 from saccade.pipeline.tasks.probabilities import class_weights
 from saccade.pipeline.train import TrainingResult, train
 from saccade.pipeline.yaml_config import config_dict
 from tests.cohort import TINY, TinyCohort, damage_level_0, with_training
+from tests.holding import held_until_waited_for
 from tests.processes import SAVE, kill_at, saccade
 from tests.slides import tissue_like, write_pyramid_tiff
 
@@ -301,9 +301,9 @@ def test_no_record_says_that_an_unfinished_run_is_finished(
     assert (tmp_path / "copy" / "record.json").exists()
 
 
-def test_a_second_process_is_refused(run: Run, tmp_path: Path) -> None:
-    with exclusive(tmp_path), pytest.raises(ResultsError, match="another process"):
-        run(tmp_path)
+def test_a_second_process_waits(run: Run, tmp_path: Path) -> None:
+    with held_until_waited_for(tmp_path):
+        assert run(tmp_path).history
 
 
 def test_a_slide_that_does_not_open_costs_itself(run: Run, tmp_path: Path) -> None:

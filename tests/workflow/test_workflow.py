@@ -1,5 +1,6 @@
 """The workflow run over a tiny cohort, as its user would: `snakemake --configfile ...`."""
 
+import csv
 import os
 import re
 import shutil
@@ -100,6 +101,7 @@ def test_plans_a_job_a_slide_and_one_training(desk: Path) -> None:
 def test_leaves_results_logs_and_benchmarks(finished: Path) -> None:
     results = finished / "results"
     summary = (results / "summary.csv").read_text().splitlines()
+    assert (results / "failures.csv").read_text() == "slide,stage,reason,log\n"
 
     assert [line.split(",")[0] for line in summary] == ["slide", *SLIDES]
     for slide in SLIDES:
@@ -265,6 +267,10 @@ def test_a_broken_slide_costs_itself_and_is_named_in_the_table(copy: Path, train
     table = (copy / "results" / "summary.csv").read_text().splitlines()
     assert [line.split(",")[-1] for line in table] == ["status", "ok", "missing"]
     assert (copy / "results" / "s6" / "qupath" / "attention.geojson").is_file()
+    with (copy / "results" / "failures.csv").open(newline="") as file:
+        (failure,) = csv.DictReader(file)
+    assert (failure["slide"], failure["stage"]) == ("broken", "pyramid")
+    assert "broken.tiff: " in failure["reason"]
 
 
 def test_linters_find_nothing_to_mend(desk: Path) -> None:

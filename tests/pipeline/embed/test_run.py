@@ -244,7 +244,7 @@ def test_a_slide_without_tissue_is_said_and_leaves_nothing(model: Path, tmp_path
     out = tmp_path / "out"
     with pytest.raises(NoTissueError, match=r"blank.tiff: no tile of 32 px at 0.5 um/px is at lea"):
         embed_slide(SlideRef(blank), EncoderChoice(model), out, BATCH)
-    assert {path.name for path in out.iterdir()} == {".lock", "pyramid.zarr"}
+    assert {path.name for path in out.iterdir()} == {".lock", ".pyramid.lock", "pyramid.zarr"}
 
     everywhere = replace(BATCH, min_tissue=0.0)
     assert embed_slide(SlideRef(blank), EncoderChoice(model), out, everywhere)
