@@ -117,6 +117,13 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Only slides of this split: train, val or test.")
     ] = None,
+    folds: Annotated[
+        Path | None,
+        typer.Option(
+            help="folds.csv of `saccade split`: only slides of its folds, which were predicted by "
+            "the model of the fold that holds them out. Metrics are those of the folds."
+        ),
+    ] = None,
     stage: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,16 +136,23 @@ def evaluate(
 
     What is missing stands in failures.csv, with the stage that failed and what its log says.
     """
-    from saccade.cli.tables import metrics_line, missing_table
+    from saccade.cli.tables import judged_lines, missing_table
     from saccade.pipeline.evaluate import evaluate as run
     from saccade.pipeline.sheet import of_split, read_sheet
+    from saccade.pipeline.splits import read_parts
 
     # What columns hold the truth, only the predictions know.
-    sheet = read_sheet(slides, None)
+    sheet, parts = read_sheet(slides, None), None
     rows = of_split(sheet, split)
-    others = [row.slide for row in sheet if row not in rows]
-    evaluation = run(results, rows, out, stages=stage or ["predict"], others=others)
-    say(metrics_line(evaluation.metrics))
+    if folds is not None:
+        parts = read_parts(folds)
+        rows = [row for row in rows if row.slide in parts]
+    names = {row.slide for row in rows}
+    others = [row.slide for row in sheet if row.slide not in names]
+    wanted = stage or ["predict"]
+    evaluation = run(results, rows, out, stages=wanted, others=others, folds=parts)
+    for line in judged_lines(evaluation.metrics):
+        say(line)
     say(f"{out / 'summary.csv'}")
     if evaluation.failures:
         say(missing_table(out, evaluation.failures))

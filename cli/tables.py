@@ -41,11 +41,20 @@ def cross_validation_lines(out: Path, summary: Mapping[str, Any] | None) -> list
     """Mean and spread of each metric; what is missing while there is no summary."""
     if summary is None:
         return [f"{out}: other folds are still to be trained with these settings"]
+    return [*_spread_lines(summary), f"{out / 'cross_validation.json'}"]
+
+
+def judged_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """A cohort's metrics; of folds their mean and spread."""
+    return _spread_lines(metrics) if "folds" in metrics else [metrics_line(metrics)]
+
+
+def _spread_lines(summary: Mapping[str, Any]) -> list[str]:
     lines = [f"held-out slides of {len(summary['folds'])} folds, mean and standard deviation:"]
     for name, each in summary["metrics"].items():
         spread = "" if each["sd"] is None else f" +- {each['sd']:.3f}"
         lines.append(f"  {name:20}{each['mean']:.3f}{spread}")
-    return [*lines, f"{out / 'cross_validation.json'}"]
+    return lines
 
 
 def prediction_line(out: Path) -> str:

@@ -27,6 +27,12 @@ def train(
         int | None,
         typer.Option("--fold", help="Train this fold only, from 0; all in turn if absent."),
     ] = None,
+    by_sheet: Annotated[
+        bool,
+        typer.Option(
+            "--by-sheet", help="Train once by the splits of the sheet, whatever splits.folds says."
+        ),
+    ] = False,
     device: DeviceOption = "auto",
     replace: ReplaceOption = False,
 ) -> None:
@@ -52,6 +58,8 @@ def train(
     settings = load_any_config(config)
     if isinstance(settings, SaliencyConfig) and fold is not None:
         raise typer.BadParameter("a saliency run has no folds.", param_hint="--fold")
+    if by_sheet and fold is not None:
+        raise typer.BadParameter("wants folds, and --by-sheet none.", param_hint="--fold")
     targets = settings.task.targets if isinstance(settings, RunConfig) else ()
     rows = read_sheet(slides, targets)
     with ranks_of_torchrun(device) as (ranks, own_device), progress_bar("slides") as progress:
@@ -67,7 +75,7 @@ def train(
             ranks.require_one("train a saliency network", instead="train it in one process")
             result = train_saliency(settings, rows, out, **common)
             failures, lines = result.failures, [f"{result.model}"]
-        elif (folds := settings.splits.folds) or fold is not None:
+        elif not by_sheet and ((folds := settings.splits.folds) or fold is not None):
             ranks.require_one("train folds", instead="give each process a --fold of its own")
             common["only"] = fold
             common["announce"] = lambda number: say(f"fold {number}, of folds 0 to {folds - 1}")

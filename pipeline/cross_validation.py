@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.evaluate import evaluate
 from saccade.pipeline.files import write_json
+from saccade.pipeline.metrics.spread import spread
 from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.predict import predict_slide
 from saccade.pipeline.reading import SlideRef
@@ -150,24 +149,6 @@ def summarise(out: Path, folds: int) -> Mapping[str, Any] | None:
     summary = {"folds": metrics, "metrics": spread(metrics)}
     write_json(out / SUMMARY, summary)
     return summary
-
-
-def spread(folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Mean and standard deviation of each metric over the folds that have it.
-
-    >>> spread([{"fold": 0, "auc": 0.75}, {"fold": 1, "auc": 1.0}, {"fold": 2}])
-    {'auc': {'mean': 0.875, 'sd': 0.1767766952966369, 'folds': 2}}
-    """
-    names = sorted({name for fold in folds for name, v in fold.items() if isinstance(v, float)})
-    values = {name: [fold[name] for fold in folds if name in fold] for name in names}
-    return {
-        name: {
-            "mean": float(np.mean(each)),
-            "sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
-            "folds": len(each),
-        }
-        for name, each in values.items()
-    }
 
 
 def _metrics(folder: Path) -> tuple[Any, dict[str, Any]] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from saccade.pipeline.export.reliability_picture import draw_reliability
 from saccade.pipeline.failures import FAILURES, Failure, find_failures, write_failures
 from saccade.pipeline.files import atomic_path, write_json
 from saccade.pipeline.metrics.classification import auc_interval
+from saccade.pipeline.metrics.spread import spread
 from saccade.pipeline.record import RECORD
 from saccade.pipeline.reliability import Bin, reliability
 from saccade.pipeline.sheet import SheetRow
@@ -49,10 +50,13 @@ def evaluate(
     *,
     stages: Sequence[str] = ("predict",),
     others: Sequence[str] = (),
+    folds: Mapping[str, int] | None = None,
 ) -> Evaluation:
     """Write `summary.csv`, a row a slide, `metrics.json` and, of classes, `calibration.png`.
 
     And `failures.csv`, a row for each result that is missing; also if nothing can be evaluated.
+    Folds have models of their own, whose scores are not put together: each gets its metrics, and
+    their mean and spread are said; there is no `calibration.png` then.
 
     Args:
         results: folder that holds `<slide>/prediction.json` and its `record.json`; without the
@@ -61,6 +65,7 @@ def evaluate(
         out: folder to write to.
         stages: whose results are looked for.
         others: further slides that may have failed, as in `find_failures`.
+        folds: the fold that holds out each slide, by name; None if one model predicted all.
 
     Raises:
         ResultsError: if no slide has a prediction, one is damaged, or they are of different models.
@@ -71,19 +76,27 @@ def evaluate(
     found = {row.slide: _read(results / row.slide) for row in rows}
     missing = [slide for slide, prediction in found.items() if prediction is None]
     predicted = [(row, found[row.slide]) for row in rows if found[row.slide] is not None]
+    parts = _parts(predicted, folds)
     if not predicted:
         raise ResultsError(
             f"{results}: holds no prediction of the {len(rows)} slides of the sheet; wanted "
             f"{results}/<slide>/prediction.json, as `saccade predict` writes it."
         )
-    task = _task(predicted)
+    (task, *_) = [_task(part) for part in parts.values()]
     truth = truth_for(task.kind, task.names)
-    metrics, table = _metrics(task, truth, predicted)
-    _write_table(out / "summary.csv", truth, rows, found)
+    judged = {fold: _metrics(task, truth, part) for fold, part in parts.items()}
+    _write_table(out / "summary.csv", truth, rows, found, folds)
     (out / "calibration.png").unlink(missing_ok=True)
-    if table:
-        draw_reliability(out / "calibration.png", table)
-    bins = {"reliability": [asdict(each) for each in table]} if isinstance(task, Classes) else {}
+    bins = {}
+    if folds is None:
+        metrics, table = judged[None]
+        if table:
+            draw_reliability(out / "calibration.png", table)
+        if isinstance(task, Classes):
+            bins = {"reliability": [asdict(each) for each in table]}
+    else:
+        by_fold = [{"fold": fold, **each} for fold, (each, _) in judged.items()]
+        metrics = {"folds": by_fold, "metrics": spread(by_fold)}
     write_json(out / "metrics.json", {**metrics, **bins, "missing": missing})
     return Evaluation(metrics, missing, failures)
 
@@ -107,6 +120,17 @@ def _read(folder: Path) -> dict[str, Any] | None:
         ) from error
 
 
+def _parts(
+    predicted: Sequence[tuple[SheetRow, Any]], folds: Mapping[str, int] | None
+) -> dict[int | None, list[tuple[SheetRow, Any]]]:
+    """What each model predicted: by fold, or all of it."""
+    parts: dict[int | None, list[tuple[SheetRow, Any]]] = {}
+    for row, prediction in predicted:
+        fold = None if folds is None else folds[row.slide]
+        parts.setdefault(fold, []).append((row, prediction))
+    return dict(sorted(parts.items(), key=lambda part: part[0] or 0))
+
+
 def _task(predicted: Sequence[tuple[SheetRow, Any]]) -> Task:
     row, first = predicted[0]
     for other, prediction in predicted:
@@ -119,9 +143,16 @@ def _task(predicted: Sequence[tuple[SheetRow, Any]]) -> Task:
     return task
 
 
-def _write_table(path: Path, truth: Truth, rows: Sequence[SheetRow], found: dict[str, Any]) -> None:
+def _write_table(
+    path: Path,
+    truth: Truth,
+    rows: Sequence[SheetRow],
+    found: dict[str, Any],
+    folds: Mapping[str, int] | None,
+) -> None:
     lines = [
         {"slide": row.slide, "patient": row.patient, "split": row.split}
+        | ({} if folds is None else {"fold": folds[row.slide]})
         | {column: row.cell(column) for column in truth.columns}
         | _cells(found[row.slide])
         for row in rows

@@ -31,6 +31,7 @@ STARTS_FROM: Mapping[str, tuple[str, ...]] = {
     "pyramid": (),
     "predict": ("train", "pyramid"),
     "export": ("predict",),
+    "evidence": ("embed",),
 }
 """Stages that have to be there first; of others `pyramid`."""
 

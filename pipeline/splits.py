@@ -14,8 +14,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sklearn.model_selection import StratifiedGroupKFold
-
 from saccade.pipeline.errors import ResultsError, SheetError
 from saccade.pipeline.files import atomic_path
 from saccade.pipeline.seeds import seed_for
@@ -54,6 +52,8 @@ def deal(
         SheetError: if a class, or events or censored slides, have fewer patients than there are
             folds; or if a label is not what the task wants.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # 60 MB, and the workflow reads this
+
     truth = truth_of(task, rows)
     dealt, strata = _dealt(rows, truth)
     _check_patients(dealt, strata, folds, strict=truth.strict)
@@ -111,6 +111,22 @@ def write_folds(
     for fold, sheet in enumerate(sheets):
         _write(folder_of(out, fold) / SHEET, _sheet(sheet, task.targets))
     return sheets
+
+
+def read_parts(path: Path) -> dict[str, int]:
+    """Which fold holds out each slide, from the `folds.csv` that `write_folds` wrote.
+
+    Raises:
+        SheetError: if the file is missing or is none.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        return {line["slide"]: int(line["fold"]) for line in lines if line["fold"]}
+    except (OSError, KeyError, ValueError, UnicodeDecodeError, csv.Error) as error:
+        raise SheetError(
+            f"{path}: cannot be read as {OVERVIEW} of `saccade split` ({error!r})."
+        ) from error
 
 
 def folder_of(out: Path, fold: int) -> Path:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,18 @@ import pandas as pd
 
 from saccade.pipeline.config import ModelConfig, RunConfig
 from saccade.pipeline.errors import ConfigError, SheetError
-from saccade.pipeline.sheet import SheetRow, of_split, read_sheet
-from saccade.pipeline.tasks.truth import Target, Truth, truth_of
+from saccade.pipeline.job_costs import COSTS, gpus_here
+from saccade.pipeline.sheet import RESERVED, SheetRow, of_split, read_sheet
+from saccade.pipeline.splits import OVERVIEW
+from saccade.pipeline.training_plan import TrainingPlan
 from saccade.pipeline.yaml_config import load_config
 from saccade.tiling.remote import Url
 
+SLIDE = rf"(?!(?:{'|'.join(RESERVED)})/)[A-Za-z0-9][A-Za-z0-9._-]*"
+"""The wildcard `slide`: what the sheet takes for a name; a list of all names would be slow."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Cohort:
     """The slides of a workflow, and what is done with each.
 
@@ -55,11 +60,15 @@ class Cohort:
                 f"{self.settings['slides']}: {len(lost)} of {len(self.rows)} slides are not where "
                 f"the sheet says, the first is {lost[0]}."
             )
-        if not self.settings["model"] and self.run.splits.folds:
+        if self.folds and self._split:
             raise ConfigError(
-                f"{self.settings['run']}: the workflow trains one model, by the splits of the "
-                f"sheet; splits.folds is {self.run.splits.folds}, wanted 0. For one fold, give it "
-                "the fold_<i>/slides.csv that `saccade split` writes; for all, `saccade train`."
+                f"{self.settings['run']}: with splits.folds each slide is predicted by the fold "
+                f"that holds it out, so predict has to be all; it is {self._split}."
+            )
+        if self.settings.get("evidence") and not self.settings["embed"]:
+            raise ConfigError(
+                f"evidence is {self.settings['evidence']}, a model over features, and embed is "
+                "null. Say in embed what makes the features that it was trained on."
             )
         if self.settings["mask"] and not self._model_config.has_masks:
             raise ConfigError(
@@ -73,22 +82,17 @@ class Cohort:
                 "where a spatial transformer says, and its masks are of that part. Leave mask at "
                 "null, or take a model with model.spatial_transformer: none."
             )
-        if not self.settings["model"]:
-            of_split(self.rows, "train")
-            train, val = (
-                [target for row, target in self._known if row.split == split]
-                for split in ("train", "val")
-            )
-            if lacking := self._truth.lacking(train, val):
-                raise SheetError(f"{self.settings['slides']}: {lacking}")
+        if self.training and (lacking := self.training.lacking()):
+            raise SheetError(f"{self.settings['slides']}: {lacking}")
 
     @property
     def _model_config(self) -> ModelConfig:
         """The networks: of the model that is there already, or of the one to be trained."""
+        if not self.settings["model"]:
+            return self.run.model
         from saccade.pipeline.model_file import read_card  # imports torch; few workflows ask
 
-        given = self.settings["model"]
-        return read_card(Path(given)).model if given else self.run.model
+        return read_card(Path(self.settings["model"])).model
 
     def _refuse_secrets(self) -> None:
         """Snakemake writes the commands it calls into logs, the whole URL included."""
@@ -100,52 +104,51 @@ class Cohort:
                     "URL, and the credentials to the environment or the protocol's own files."
                 )
 
-    @property
-    def paths(self) -> dict[str, str]:
-        """Each slide's file or URL."""
-        return {row.slide: str(row.path) for row in self.rows}
+    @cached_property
+    def _by_name(self) -> dict[str, SheetRow]:
+        return {row.slide: row for row in self.rows}
+
+    def _row(self, slide: str) -> SheetRow:
+        if slide not in self._by_name:
+            raise SheetError(
+                f"{self.settings['slides']}: there is no slide {slide}; wanted one of its "
+                f"{len(self.rows)} slides."
+            )
+        return self._by_name[slide]
+
+    def path(self, slide: str) -> str:
+        """The slide's file or URL."""
+        return str(self._row(slide).path)
 
     def files(self, slide: str) -> list[str]:
         """The files of a slide that Snakemake can look at: none of a URL."""
-        return [
-            str(row.path) for row in self.rows if row.slide == slide and isinstance(row.path, Path)
-        ]
+        path = self._row(slide).path
+        return [str(path)] if isinstance(path, Path) else []
+
+    @cached_property
+    def training(self) -> TrainingPlan | None:
+        """What is trained on; None if the model is there already."""
+        return None if self.settings["model"] else TrainingPlan(self.rows, self.run)
 
     @property
-    def pattern(self) -> list[str]:
-        """What the wildcard `slide` may be."""
-        return [re.escape(row.slide) for row in self.rows]
+    def folds(self) -> list[str]:
+        """Names of the folds that are trained; none if one model is, or is there already."""
+        return self.training.folds if self.training else []
 
     @property
-    def trained(self) -> list[str]:
-        """Slides that training sees."""
-        return [row.slide for row, _ in self._known if row.split in ("train", "val")]
+    def overview(self) -> str:
+        """Where it stands which fold holds out which slide."""
+        return f"{self.settings['results']}/model/{OVERVIEW}"
 
-    @property
-    def _truth(self) -> Truth:
-        return truth_of(self.run.task, self.rows)
-
-    @property
-    def _known(self) -> list[tuple[SheetRow, Target]]:
-        """Slides of which something is known, with what that is."""
-        truth = self._truth
-        found = [(row, truth.target(row)) for row in self.rows]
-        return [(row, target) for row, target in found if target is not None]
-
-    @property
-    def training_rows(self) -> list[str]:
-        """What training takes from the sheet: if this stays, so does the model."""
-        truth = self._truth
-        return [
-            f"{row.slide},{row.path},{truth.told(target)},{row.split},{row.mpp}"
-            for row, target in self._known
-            if row.split in ("train", "val")
-        ] + list(truth.names)
-
-    @property
+    @cached_property
     def predicted(self) -> list[str]:
-        """Slides that are predicted."""
-        return [row.slide for row in of_split(self.rows, self._split)]
+        """Slides that are predicted: with folds, those that one of them holds out."""
+        rows = of_split(self.rows, self._split)
+        return [row.slide for row in rows if not self.folds or self._fold(row.slide)]
+
+    def _fold(self, slide: str) -> str | None:
+        """The fold that holds it out."""
+        return self.training.holding_out(slide) if self.training else None
 
     @property
     def with_saliency(self) -> list[str]:
@@ -181,6 +184,11 @@ class Cohort:
         return self.predicted if self.settings["mask"] else []
 
     @property
+    def with_evidence(self) -> list[str]:
+        """Slides that the model over features judges: all that have features."""
+        return self.embedded if self.settings.get("evidence") else []
+
+    @property
     def mask_flag(self) -> str:
         """For `saccade mask`."""
         if self.settings["mask"] == "all tissue":
@@ -193,15 +201,19 @@ class Cohort:
         return None if split == "all" else split
 
     @property
-    def split_flag(self) -> str:
-        """For `saccade evaluate`."""
+    def which_flag(self) -> str:
+        """For `saccade evaluate`: which slides count."""
+        if self.folds:
+            return f"--folds {shlex.quote(self.overview)}"
         return f"--split {self._split}" if self._split else ""
 
     @property
     def stages(self) -> list[str]:
         """What is done, stage by stage; each is a rule and a folder of logs."""
-        chosen = [key for key in ("saliency", "embed", "mask") if self.settings[key]]
+        chosen = [key for key in ("saliency", "embed", "mask", "evidence") if self.settings[key]]
         trained = [] if self.settings["model"] else ["train"]
+        if self.folds:
+            trained = [f"train/{fold}" for fold in self.folds]
         return [*trained, "pyramid", "predict", "export", *chosen]
 
     @property
@@ -209,19 +221,48 @@ class Cohort:
         """For `saccade evaluate`, once everything has ended."""
         return " ".join(f"--stage {stage}" for stage in self.stages)
 
-    @property
-    def model(self) -> str:
-        """The model that predicts."""
-        return self.settings["model"] or f"{self.settings['results']}/model/model.safetensors"
+    def model(self, slide: str) -> str:
+        """The model that predicts a slide."""
+        if self.settings["model"]:
+            return str(self.settings["model"])
+        folder = Path(self.settings["results"]) / "model" / (self._fold(slide) or "")
+        return str(folder / "model.safetensors")
 
     @property
     def gpu(self) -> int:
         """GPUs that a job of a network asks for."""
-        return int(self.settings["gpu"])
+        wanted = self.settings["gpu"]
+        if wanted == "auto":
+            return 0 if self.settings["device"] == "cpu" else min(1, gpus_here())
+        return int(wanted)
+
+    def mem_mb(self, rule: str) -> Callable[..., int]:
+        """Memory of a job, for `resources`."""
+
+        def mem_mb(wildcards: Any, attempt: int) -> int:
+            return COSTS[rule].mem_mb(self._megabytes(wildcards), attempt)
+
+        return mem_mb
+
+    def runtime(self, rule: str) -> Callable[..., int]:
+        """Minutes after which a job may be ended, for `resources`."""
+
+        def runtime(wildcards: Any, attempt: int) -> int:
+            return COSTS[rule].runtime(self._megabytes(wildcards), attempt)
+
+        return runtime
+
+    def _megabytes(self, wildcards: Any) -> float:
+        """Size of what a job works on: a slide, or all that training sees; nothing of URLs."""
+        if hasattr(wildcards, "slide"):
+            files = self.files(wildcards.slide)
+        else:
+            files = self.training.files(getattr(wildcards, "fold", None)) if self.training else []
+        return sum(Path(file).stat().st_size for file in files) / 1e6
 
     def mpp_flag(self, slide: str) -> str:
         """For commands that open the slide."""
-        (mpp,) = (row.mpp for row in self.rows if row.slide == slide)
+        mpp = self._row(slide).mpp
         return "" if mpp is None else f"--mpp {mpp}"
 
     @staticmethod

@@ -11,12 +11,13 @@ rule embed:
         f"{RESULTS}/logs/embed/{{slide}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/embed/{{slide}}.tsv"
-    threads: 1
+    threads: COSTS["embed"].threads
     resources:
-        mem_mb=5000,
+        mem_mb=COHORT.mem_mb("embed"),
+        runtime=COHORT.runtime("embed"),
         gpu=COHORT.gpu,
     params:
-        slide=lambda wildcards: COHORT.paths[wildcards.slide],
+        slide=lambda wildcards: COHORT.path(wildcards.slide),
         out=lambda wildcards, output: COHORT.folder(output.record),
         mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
         network=COHORT.embed_flags,

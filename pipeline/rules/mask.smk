@@ -3,7 +3,7 @@ rule mask:
     input:
         slide=lambda wildcards: COHORT.files(wildcards.slide),
         pyramid=f"{RESULTS}/{{slide}}/pyramid.zarr",
-        model=MODEL,
+        model=lambda wildcards: COHORT.model(wildcards.slide),
     output:
         field=directory(f"{RESULTS}/{{slide}}/mask.zarr"),
         heatmap=f"{RESULTS}/{{slide}}/mask.ome.tif",
@@ -14,12 +14,13 @@ rule mask:
         f"{RESULTS}/logs/mask/{{slide}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/mask/{{slide}}.tsv"
-    threads: 1
+    threads: COSTS["mask"].threads
     resources:
-        mem_mb=5000,
+        mem_mb=COHORT.mem_mb("mask"),
+        runtime=COHORT.runtime("mask"),
         gpu=COHORT.gpu,
     params:
-        slide=lambda wildcards: COHORT.paths[wildcards.slide],
+        slide=lambda wildcards: COHORT.path(wildcards.slide),
         out=lambda wildcards, output: COHORT.folder(output.record),
         mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
         tiles=COHORT.mask_flag,

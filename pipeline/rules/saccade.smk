@@ -1,10 +1,11 @@
-"""Per slide: pyramid; once: train; per slide: predict, export; once: a summary table."""
+"""Per slide: pyramid; once or by folds: train; per slide: predict, export; once: a table."""
 
 from pathlib import Path
 
 from snakemake.utils import min_version, validate
 
-from saccade.pipeline.workflow import Cohort, sheet_table
+from saccade.pipeline.job_costs import COSTS
+from saccade.pipeline.workflow import SLIDE, Cohort, sheet_table
 
 min_version("9.0")
 
@@ -20,7 +21,6 @@ container: config["container"]
 COHORT = Cohort.load(config)
 validate(sheet_table(Path(config["slides"])), "../schemas/slides.schema.yaml")
 RESULTS = config["results"]
-MODEL = COHORT.model
 
 
 localrules:
@@ -28,7 +28,8 @@ localrules:
 
 
 wildcard_constraints:
-    slide="|".join(COHORT.pattern),
+    slide=SLIDE,
+    fold="fold_[0-9]+",
 
 
 rule all:
@@ -38,10 +39,20 @@ rule all:
         expand(f"{RESULTS}/{{slide}}/saliency.png", slide=COHORT.with_saliency),
         expand(f"{RESULTS}/{{slide}}/embedding/features.h5", slide=COHORT.embedded),
         expand(f"{RESULTS}/{{slide}}/mask.png", slide=COHORT.with_masks),
+        expand(f"{RESULTS}/{{slide}}/evidence.png", slide=COHORT.with_evidence),
 
 
 include: "slides.smk"
-include: "training.smk"
+include: "evaluate.smk"
+
+
+if COHORT.folds:
+
+    include: "folds.smk"
+
+elif COHORT.training:
+
+    include: "training.smk"
 
 
 if config["saliency"]:
@@ -59,9 +70,14 @@ if config["mask"]:
     include: "mask.smk"
 
 
+if config["evidence"]:
+
+    include: "evidence.smk"
+
+
 # A slide that fails costs neither the others (with --keep-going) nor the table, which names it.
 onerror:
     shell(
         "saccade evaluate {RESULTS:q} --slides {config[slides]:q} --out {RESULTS:q}"
-        " {COHORT.split_flag} {COHORT.stage_flags} 2> {RESULTS:q}/logs/evaluate.log || true"
+        " {COHORT.which_flag} {COHORT.stage_flags} 2> {RESULTS:q}/logs/evaluate.log || true"
     )

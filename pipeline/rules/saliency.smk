@@ -14,12 +14,13 @@ rule saliency:
         f"{RESULTS}/logs/saliency/{{slide}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/saliency/{{slide}}.tsv"
-    threads: 1
+    threads: COSTS["saliency"].threads
     resources:
-        mem_mb=5000,
+        mem_mb=COHORT.mem_mb("saliency"),
+        runtime=COHORT.runtime("saliency"),
         gpu=COHORT.gpu,
     params:
-        slide=lambda wildcards: COHORT.paths[wildcards.slide],
+        slide=lambda wildcards: COHORT.path(wildcards.slide),
         out=lambda wildcards, output: COHORT.folder(output.record),
         mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
         device=config["device"],

@@ -9,11 +9,12 @@ rule pyramid:
         f"{RESULTS}/logs/pyramid/{{slide}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/pyramid/{{slide}}.tsv"
-    threads: 1
+    threads: COSTS["pyramid"].threads
     resources:
-        mem_mb=2000,
+        mem_mb=COHORT.mem_mb("pyramid"),
+        runtime=COHORT.runtime("pyramid"),
     params:
-        slide=lambda wildcards: COHORT.paths[wildcards.slide],
+        slide=lambda wildcards: COHORT.path(wildcards.slide),
         out=lambda wildcards, output: COHORT.folder(output.pyramid),
         mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
         finest=COHORT.run.pyramid.finest_mpp,
@@ -27,7 +28,7 @@ rule predict:
     input:
         slide=lambda wildcards: COHORT.files(wildcards.slide),
         pyramid=f"{RESULTS}/{{slide}}/pyramid.zarr",
-        model=MODEL,
+        model=lambda wildcards: COHORT.model(wildcards.slide),
     output:
         record=f"{RESULTS}/{{slide}}/record.json",
         prediction=f"{RESULTS}/{{slide}}/prediction.json",
@@ -40,12 +41,13 @@ rule predict:
         f"{RESULTS}/logs/predict/{{slide}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/predict/{{slide}}.tsv"
-    threads: 1
+    threads: COSTS["predict"].threads
     resources:
-        mem_mb=4000,
+        mem_mb=COHORT.mem_mb("predict"),
+        runtime=COHORT.runtime("predict"),
         gpu=COHORT.gpu,
     params:
-        slide=lambda wildcards: COHORT.paths[wildcards.slide],
+        slide=lambda wildcards: COHORT.path(wildcards.slide),
         out=lambda wildcards, output: COHORT.folder(output.record),
         mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
         device=config["device"],
@@ -70,9 +72,10 @@ rule export:
         f"{RESULTS}/logs/export/{{slide}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/export/{{slide}}.tsv"
-    threads: 1
+    threads: COSTS["export"].threads
     resources:
-        mem_mb=1000,
+        mem_mb=COHORT.mem_mb("export"),
+        runtime=COHORT.runtime("export"),
     params:
         folder=lambda wildcards, input: COHORT.folder(input.record),
     shell:

@@ -17,7 +17,6 @@ from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.evaluate import evaluate
 from saccade.pipeline.sheet import of_split, read_sheet
 from saccade.pipeline.train import train
-from saccade.pipeline.workflow import Cohort
 from tests.cohort import TinyCohort, with_training
 
 PAGE = Path(__file__).parents[2] / "docs" / "files.md"
@@ -137,17 +136,6 @@ def test_a_fold_that_is_none_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         run(tmp_path, config, only=only)
-
-
-def test_the_workflow_trains_one_model_and_says_so(run: Run, tmp_path: Path) -> None:
-    config = tmp_path / "run.yaml"
-    config.write_text("splits: {folds: 3}\n")
-    given = {"model": None, "mask": None}
-    settings = {"slides": str(run.cohort.sheet), "run": str(config), **given}
-
-    with pytest.raises(ConfigError, match=r"splits.folds is 3, wanted 0"):
-        Cohort.load(settings)
-    assert Cohort.load({**settings, "model": "model.safetensors"}).run.splits.folds == 3
 
 
 def test_the_page_of_files_explains_what_is_left(whole: Path) -> None:

@@ -151,3 +151,32 @@ def test_a_damaged_prediction_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "s0" / "prediction.json").write_text(content)
     with pytest.raises(ResultsError, match="s0: holds no prediction"):
         evaluate(tmp_path, rows("a"), tmp_path)
+
+
+def test_folds_are_judged_one_by_one_and_their_mean_is_said(tmp_path: Path) -> None:
+    """Scores of fold 1 are all higher: put together they would spoil the AUC of 1 that each has."""
+    for slide, probability in zip(("s0", "s1", "s2", "s3"), (0.1, 0.3, 0.7, 0.9), strict=True):
+        model = "sha256:0" if slide in ("s0", "s1") else "sha256:1"
+        write(tmp_path, slide, 1 - probability, probability, model=model)
+    (tmp_path / "calibration.png").write_bytes(b"of one model")
+    folds = {"s0": 0, "s1": 0, "s2": 1, "s3": 1}
+    found = evaluate(tmp_path, rows("a", "b", "a", "b"), tmp_path, folds=folds)
+
+    assert [(fold["fold"], fold["auc"]) for fold in found.metrics["folds"]] == [(0, 1.0), (1, 1.0)]
+    assert found.metrics["metrics"]["auc"] == {"mean": 1.0, "sd": 0.0, "folds": 2}
+    assert [row["fold"] for row in table(tmp_path)] == ["0", "0", "1", "1"]
+    assert not (tmp_path / "calibration.png").exists()
+
+
+def test_a_slide_that_another_fold_predicted_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "s0", 0.9, 0.1, model="sha256:0")
+    write(tmp_path, "s1", 0.9, 0.1, model="sha256:1")
+    with pytest.raises(ResultsError, match="different models"):
+        evaluate(tmp_path, rows("a", "b"), tmp_path, folds={"s0": 0, "s1": 0})
+
+
+def test_folds_of_which_one_has_no_prediction_yet(tmp_path: Path) -> None:
+    write(tmp_path, "s0", 0.9, 0.1)
+    found = evaluate(tmp_path, rows("a", "b"), tmp_path, folds={"s0": 0, "s1": 1})
+    assert [fold["fold"] for fold in found.metrics["folds"]] == [0]
+    assert [(f.slide, f.stage) for f in found.failures] == [("s1", "predict")]

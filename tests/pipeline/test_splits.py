@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from saccade.pipeline.errors import ResultsError, SheetError
 from saccade.pipeline.sheet import SheetRow, read_sheet
-from saccade.pipeline.splits import deal, rows_of_fold, write_folds
+from saccade.pipeline.splits import deal, read_parts, rows_of_fold, write_folds
 from saccade.pipeline.tasks.config import TaskConfig
 
 
@@ -214,3 +214,18 @@ def test_other_folds_are_not_overwritten_unasked(tmp_path: Path) -> None:
     assert (tmp_path / "folds.csv").read_text() == before
     write_folds(cohort(), tmp_path, 4, seed=1, replace=True)
     assert (tmp_path / "folds.csv").read_text() != before
+
+
+def test_the_overview_says_who_holds_out_whom(tmp_path: Path) -> None:
+    rows = [row(f"{label}{i}", label, f"{label}{i}") for label in "ab" for i in range(3)]
+    rows.append(row("t", "a", "t", "test"))  # in no fold
+    write_folds(rows, tmp_path, 3)
+    assert read_parts(tmp_path / "folds.csv") == deal(rows, 3)
+
+
+@pytest.mark.parametrize("text", [None, "slide,patient\ns,p\n", "slide,fold\ns,first\n"])
+def test_what_is_no_overview_is_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "folds.csv").write_text(text)
+    with pytest.raises(SheetError, match=r"cannot be read as folds\.csv"):
+        read_parts(tmp_path / "folds.csv")

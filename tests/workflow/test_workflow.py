@@ -1,6 +1,7 @@
 """The workflow run over a tiny cohort, as its user would: `snakemake --configfile ...`."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import yaml
 
 from saccade.pipeline.config import ModelConfig
 from saccade.pipeline.errors import ConfigError
+from saccade.pipeline.model_file import weights_hash
 from saccade.pipeline.workflow import Cohort
 from tests.cohort import TinyCohort, write_sheet
 from tests.mask_model import write_mask_model
@@ -73,13 +75,13 @@ def finished(desk: Path) -> Path:
 
 
 def planned(folder: Path, *arguments: str) -> Counter[str]:
-    """What a dry run would do: `rule slide` with its number of jobs."""
+    """What a dry run would do: `rule slide` or `rule fold` with its number of jobs."""
     ended = snakemake(folder, "--dry-run", *arguments)
     assert ended.returncode == 0, ended.stdout
     jobs: Counter[str] = Counter()
     for found in JOB.finditer(ended.stdout):
-        slide = re.search(r"wildcards: slide=(\S+)", found[0])
-        jobs[f"{found[1]} {slide[1]}" if slide else found[1]] += 1
+        of = re.search(r"wildcards: (?:slide|fold)=(\S+)", found[0])
+        jobs[f"{found[1]} {of[1]}" if of else found[1]] += 1
     if not jobs:
         assert "Nothing to be done" in ended.stdout, ended.stdout
     return jobs
@@ -202,6 +204,49 @@ def test_a_lost_slide_stops_before_the_first_job(copy: Path) -> None:
 def test_a_model_that_is_there_is_not_trained(copy: Path, trained: Path) -> None:
     write_config(copy, model=str(trained / "model.safetensors"), predict="test")
     assert set(planned(copy)) == per_slide(*TESTED) | ONCE_AT_THE_END
+
+
+FOLDS = ("fold_0", "fold_1", "fold_2")
+
+
+@pytest.fixture
+def folds(cohort: TinyCohort, tmp_path: Path) -> Path:
+    """A folder with the settings of three folds over six slides, which lie elsewhere."""
+    settings = yaml.safe_load(cohort.run.read_text())
+    settings["training"]["epochs"] = 1
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**settings, "splits": {"folds": 3}}))
+    write_sheet(tmp_path / "slides.csv", cohort.rows)
+    write_config(tmp_path)
+    return tmp_path
+
+
+def test_folds_are_a_training_each_and_predict_what_they_hold_out(folds: Path) -> None:
+    """Slides of split `test` are in no fold, so nothing is done with them."""
+    trained = {f"train {fold}" for fold in FOLDS}
+    wanted = per_slide("s0", "s1", "s2", "s3", "s4", "s5") | trained | {"split"} | ONCE_AT_THE_END
+    assert set(planned(folds)) == wanted
+
+
+@pytest.mark.slow
+def test_folds_from_the_deal_to_the_table(folds: Path) -> None:
+    """Each slide by the model of its fold, as `saccade train` deals; then nothing is left to do."""
+    ended = snakemake(folds)
+    assert ended.returncode == 0, ended.stdout
+    results = folds / "results"
+    with (results / "model" / "folds.csv").open(newline="") as file:
+        fold_of = {row["slide"]: row["fold"] for row in csv.DictReader(file)}
+    with (results / "summary.csv").open(newline="") as file:
+        table = {row["slide"]: row for row in csv.DictReader(file)}
+    for slide, row in table.items():
+        assert row["fold"] == fold_of[slide] != ""
+        record = json.loads((results / slide / "record.json").read_text())
+        model = results / "model" / f"fold_{row['fold']}" / "model.safetensors"
+        assert record["inputs"]["model"] == weights_hash(model)
+        seen = json.loads((model.parent / "record.json").read_text())["inputs"]
+        assert slide not in {*seen["train"], *seen["val"]}
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert [fold["slides"] for fold in metrics["folds"]] == [2, 2, 2]
+    assert not planned(folds)
 
 
 def test_saliency_embedding_and_masks_add_a_job_a_slide(copy: Path) -> None:
