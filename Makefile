@@ -8,7 +8,7 @@ PROCESSES ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format
+.PHONY: help setup demo test test-cluster test-all check format
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,9 +30,12 @@ demo: $(STAMP) ## Make slides, train, predict, export; prints where to look
 	$(BIN)/saccade demo --out demo
 
 test: $(STAMP) ## Run the tests, PROCESSES=2 at once
-	$(PYTEST) -m 'not slow and not gpu'
+	$(PYTEST) -m 'not slow and not gpu and not cluster'
 
-test-all: $(STAMP) ## Run the tests, the longer proofs and the GPU tests too
+test-cluster: $(STAMP) ## Run the workflow, and what befalls it, on a Slurm of its own (Debian: slurm-wlm munge)
+	$(BIN)/python -m pytest -m cluster tests/cluster --durations=10
+
+test-all: $(STAMP) ## Run the tests, the longer proofs, those on Slurm and those on a GPU too
 	$(PYTEST)
 
 check: $(STAMP) ## Format, lint, types, import arrows
