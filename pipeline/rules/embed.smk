@@ -24,5 +24,5 @@ rule embed:
         device=config["device"],
     shell:
         "saccade embed {params.slide:q} --out {params.out:q} --pyramid {input.pyramid:q}"
-        " {params.network} --device {params.device} --workers {threads} --force"
+        " {params.network} --device {params.device} --workers {threads}"
         " {params.mpp} 2> {log:q}"

@@ -26,4 +26,4 @@ rule evidence:
         device=config["device"],
     shell:
         "saccade evidence {params.slide:q} --features {input.features:q} --model {input.model:q}"
-        " --out {params.out:q} --device {params.device} --force {params.mpp} 2> {log:q}"
+        " --out {params.out:q} --device {params.device} {params.mpp} 2> {log:q}"

@@ -27,5 +27,5 @@ rule mask:
         device=config["device"],
     shell:
         "saccade mask {params.slide:q} --model {input.model:q} --out {params.out:q}"
-        " --device {params.device} --workers {threads} --force {params.tiles} {params.mpp}"
+        " --device {params.device} --workers {threads} {params.tiles} {params.mpp}"
         " 2> {log:q}"

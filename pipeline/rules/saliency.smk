@@ -26,4 +26,4 @@ rule saliency:
         device=config["device"],
     shell:
         "saccade saliency {params.slide:q} --model {input.model:q} --out {params.out:q}"
-        " --device {params.device} --workers {threads} --force {params.mpp} 2> {log:q}"
+        " --device {params.device} --workers {threads} {params.mpp} 2> {log:q}"

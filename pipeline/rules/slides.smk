@@ -54,7 +54,7 @@ rule predict:
         seed=config["seed"],
     shell:
         "saccade predict {params.slide:q} --model {input.model:q} --out {params.out:q}"
-        " --device {params.device} --seed {params.seed} --workers {threads} --force"
+        " --device {params.device} --seed {params.seed} --workers {threads}"
         " {params.mpp} 2> {log:q}"
 
 

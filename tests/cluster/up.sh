@@ -40,7 +40,8 @@ partition cpu "$cpu_nodes" Default=YES
 partition gpu "$gpu_nodes" ''
 
 # OverMemoryKill holds jobs to their memory without cgroups; jobcomp is a record of jobs without a
-# database; MinJobAge is how long squeue remembers a job that has ended.
+# database; MinJobAge is how long squeue remembers a job that has ended, cred_expire how long one that
+# is requeued has to wait.
 cat >"$state/etc/slurm.conf" <<EOC
 ClusterName=test
 SlurmctldHost=$host(127.0.0.1)
@@ -48,7 +49,7 @@ SlurmctldPort=$port
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 AuthType=auth/munge
-AuthInfo=socket=$socket
+AuthInfo=socket=$socket,cred_expire=20
 CredType=cred/munge
 StateSaveLocation=$state/ctld
 SlurmdSpoolDir=$state/spool.%n

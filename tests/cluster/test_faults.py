@@ -1,0 +1,191 @@
+"""The workflow on a cluster where everything goes wrong once gives what it gives elsewhere.
+
+One run of a few minutes, told in order by `disturbed`; each test then holds it to one promise.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.desk import BROKEN, GOOD, Desk, make_desk, with_saccade
+from tests.cluster.slurm import Job, Slurm, wait_for
+from tests.cohort import TinyCohort
+
+LIMIT_S = 600
+HUNGER_MB = 1200  # more than the first attempt gets, less than the second
+FAULTS = {
+    "saliency.hungry": f"hungry {HUNGER_MB}",
+    "export.cancelled": "slow",
+    "export.slow": "slow",
+    "saliency.stranded": "slow",
+    "predict.held": "held",
+}
+NOT_COMPARED = ("record.json", ".record.json")  # they say how long it took
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """A run that everything befell.
+
+    Attributes:
+        desk: with its results.
+        slurm: the cluster it ran on.
+        code: exit code of the Snakemake that was started last.
+        said: all that it said.
+        twins: jobs that predicted the slide `held` at the same time.
+        cancelled: the job that was cancelled.
+        stranded: the job whose node went down.
+    """
+
+    desk: Desk
+    slurm: Slurm
+    code: int
+    said: str
+    twins: list[Job]
+    cancelled: Job
+    stranded: Job
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, cohort: TinyCohort) -> Desk:
+    """The same slides on one machine."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "desk"
+    desk = make_desk(folder, cohort, "default", with_saccade(os.environ))
+    ended = desk.run()
+    assert ended.returncode == 1, ended.stdout
+    return desk
+
+
+@pytest.fixture(scope="module")
+def disturbed(
+    tmp_path_factory: pytest.TempPathFactory, cohort: TinyCohort, slurm: Slurm
+) -> Disturbed:
+    folder = tmp_path_factory.mktemp("disturbed")
+    faults = folder / "faults"
+    desk = make_desk(folder / "desk", cohort, "slurm-test", with_faults(slurm, faults))
+
+    # The main process is killed while a job of it stands still in the middle of its work.
+    first = desk.start(folder / "first.log", "--until", "predict")
+    wait_for("the job that stands still", (faults / "stands").exists, limit_s=LIMIT_S)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    unlocked = desk.run("--unlock")
+    assert unlocked.returncode == 0, unlocked.stdout
+
+    # Started again: a twin of that job begins, and waits for it.
+    second = desk.start(folder / "second.log")
+    log = desk.results / "logs" / "predict" / "held.log"
+    wait_for(
+        "its twin",
+        lambda: "another process is writing there" in log.read_text(),
+        limit_s=LIMIT_S,
+    )
+    twins = slurm.running("rule_predict_wildcards_held")
+    (faults / "go").touch()
+    (cancelled,) = met(slurm, faults, "export.cancelled")
+    slurm.ask("scancel", cancelled.number)
+    wait_for("the end of a job's time", lambda: "TIMEOUT" in states(slurm), limit_s=LIMIT_S)
+    (stranded,) = met(slurm, faults, "saliency.stranded")
+    slurm.ask("scontrol", "update", f"nodename={stranded.node}", "state=down", "reason=test")
+    try:
+        code = second.wait(LIMIT_S)
+    finally:
+        second.kill()
+    said = (folder / "second.log").read_text()
+    return Disturbed(desk, slurm, code, said, twins, cancelled, stranded)
+
+
+def with_faults(slurm: Slurm, faults: Path) -> dict[str, str]:
+    """An environment in which `saccade` is one that things befall."""
+    faults.mkdir()
+    for name, fault in FAULTS.items():
+        (faults / name).write_text(fault + "\n")
+    script = faults / "bin" / "saccade"
+    script.parent.mkdir()
+    shutil.copy(Path(__file__).with_name("saccade-with-faults.sh"), script)
+    path = os.pathsep.join([str(script.parent), slurm.environment["PATH"]])
+    real = {"FAULTS": str(faults), "SACCADE": str(Path(sys.executable).with_name("saccade"))}
+    return with_saccade({**slurm.environment, **real, "PATH": path})
+
+
+def met(slurm: Slurm, faults: Path, fault: str) -> list[Job]:
+    """The jobs of a fault, once it has befallen one."""
+    wait_for(fault, (faults / f"{fault}.met").exists, limit_s=LIMIT_S)
+    return slurm.running("rule_{}_wildcards_{}".format(*fault.split(".")))
+
+
+def states(slurm: Slurm) -> set[str]:
+    """How jobs have ended so far."""
+    return {job["JobState"] for job in slurm.ended()}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file of a slide, by its place in the folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith((*NOT_COMPARED, ".lock"))
+    }
+
+
+@pytest.mark.parametrize("slide", GOOD)
+def test_every_good_slide_is_complete_and_the_same(
+    disturbed: Disturbed, undisturbed: Desk, slide: str
+) -> None:
+    here, there = (files(desk.results / slide) for desk in (disturbed.desk, undisturbed))
+
+    assert {"prediction.json", "saliency.geojson", "qupath/attention.geojson"} <= set(here)
+    assert set(here) == set(there)
+    assert [name for name in here if here[name] != there[name]] == []
+
+
+def test_the_model_is_the_same(disturbed: Disturbed, undisturbed: Desk) -> None:
+    here, there = (files(desk.results / "model") for desk in (disturbed.desk, undisturbed))
+    assert here["model.safetensors"] == there["model.safetensors"]
+
+
+def test_the_broken_slide_is_named_and_the_exit_code_says_so(
+    disturbed: Disturbed, undisturbed: Desk
+) -> None:
+    assert disturbed.code == 1
+    for desk in (disturbed.desk, undisturbed):
+        with (desk.results / "failures.csv").open(newline="") as table:
+            failures = [(row["slide"], row["stage"]) for row in csv.DictReader(table)]
+        assert failures == [(BROKEN, "pyramid")]
+
+
+def test_nothing_is_left_in_the_queue_or_half_written(disturbed: Disturbed) -> None:
+    assert disturbed.slurm.queue() == []
+    assert list(disturbed.desk.folder.rglob("*.partial.*")) == []
+    assert list(disturbed.desk.results.rglob("*.work")) == []
+
+
+def test_everything_befell_it(disturbed: Disturbed) -> None:
+    ends: dict[str, list[str]] = {}
+    for job in disturbed.slurm.ended():
+        ends.setdefault(job["JobId"], []).append(job["JobState"])
+
+    assert ends[disturbed.cancelled.number] == ["CANCELLED"]
+    assert ends[disturbed.stranded.number] == ["NODE_FAIL", "COMPLETED"]
+    assert ["TIMEOUT"] in ends.values()
+    logs = disturbed.desk.folder / ".snakemake" / "slurm_logs" / "rule_saliency" / "hungry"
+    (hungry,) = (path for path in logs.iterdir() if "exceeded memory limit" in path.read_text())
+    assert ends[hungry.stem] == ["FAILED"]
+
+
+def test_the_second_of_two_writers_waited_and_found_it_done(disturbed: Disturbed) -> None:
+    first, second = disturbed.twins
+    ends = {job["JobId"]: job["JobState"] for job in disturbed.slurm.ended()}
+    log = disturbed.desk.results / "logs" / "predict" / "held.log"
+    said = log.read_text()
+
+    assert (ends[first.number], ends[second.number]) == ("COMPLETED", "COMPLETED")
+    assert said.index("waiting until it has ended") < said.index("results/held is up to date")
