@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -15,8 +19,23 @@ from saccade.pipeline.stages.objects import areas_of
 from saccade.tiling.grid import CellGrid
 
 
-def read_region(path: Path) -> shapely.Geometry:
-    """The union of all areas of a GeoJSON, in its own coordinates: level-0 pixels.
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """An area that somebody outlined.
+
+    Attributes:
+        name: as it is called, or `region 1`, `region 2`, ... by its place in the file.
+        shape: its area in level-0 pixels, valid and not empty.
+    """
+
+    name: str
+    shape: shapely.Geometry
+
+
+def read_regions(path: Path) -> list[Region]:
+    """The areas of a GeoJSON, one by one, in its own coordinates: level-0 pixels.
+
+    A name that comes again gets a number: `tumour`, `tumour 2`.
 
     Raises:
         RegionError: if the file is missing, no GeoJSON, or holds no area.
@@ -24,7 +43,7 @@ def read_region(path: Path) -> shapely.Geometry:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content if isinstance(content, list) else content.get("features", [content])
-        shapes = [shape(each.get("geometry", each)) for each in found]
+        shapes = [areas_of(shape(each.get("geometry", each))) for each in found]
     except (
         OSError,
         ValueError,
@@ -37,12 +56,34 @@ def read_region(path: Path) -> shapely.Geometry:
             f"{path}: cannot be read as a GeoJSON with areas ({error!r}). Wanted what QuPath "
             "exports with File > Export objects as GeoJSON, or a prediction's attention.geojson."
         ) from error
-    region = shapely.union_all([areas_of(each) for each in shapes])
-    if region.is_empty:
+    names = _names(found)
+    regions = [Region(*each) for each in zip(names, shapes, strict=True) if not each[1].is_empty]
+    if not regions:
         raise RegionError(
             f"{path}: holds no area; found {len(shapes)} objects. Wanted polygons or rectangles."
         )
-    return region
+    return regions
+
+
+def read_region(path: Path) -> shapely.Geometry:
+    """The union of all areas of a GeoJSON, in its own coordinates: level-0 pixels.
+
+    Raises:
+        RegionError: if the file is missing, no GeoJSON, or holds no area.
+    """
+    return shapely.union_all([each.shape for each in read_regions(path)])
+
+
+def _names(features: Sequence[Any]) -> list[str]:
+    names, seen = [], Counter[str]()
+    for number, each in enumerate(features, start=1):
+        facts = each.get("properties") or {}
+        kind = facts.get("classification") or {}
+        name = facts.get("name") or (kind.get("name") if isinstance(kind, dict) else kind)
+        name = str(name or f"region {number}")
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return names
 
 
 def cells_of(region_l0: shapely.Geometry, grid: CellGrid) -> NDArray[np.bool_]:

@@ -1,0 +1,1 @@
+"""Detection on a slide: objects of all tissue, or of some of it, each counted once."""
