@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 import saccade
+from saccade.cli.detect import detect
 from saccade.cli.embed import embed
 from saccade.cli.errors import input_errors_in_one_line
 from saccade.cli.evidence import evidence
@@ -75,6 +76,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     saliency: "saccade saliency slide.svs --model saliency.safetensors --out results/s",
     embed: "saccade embed slide.svs --model model.safetensors --out results/s/embedding",
     mask: "saccade mask slide.svs --model model.safetensors --out results/s",
+    detect: "saccade detect slide.svs --model detector.safetensors --out results/s",
     evidence: "saccade evidence slide.svs --features features.h5 --model model.safetensors "
     "--out results/s",
     run: "saccade run slide.svs --models models --out results/slide",

@@ -196,6 +196,11 @@ class Cohort:
         return f"--seed {self.settings['seed']}"
 
     @property
+    def with_objects(self) -> list[str]:
+        """Slides whose objects are found: those that are predicted, if there is a detector."""
+        return self.predicted if self.settings["detect"] else []
+
+    @property
     def _split(self) -> str | None:
         split: str = self.settings["predict"]
         return None if split == "all" else split
@@ -210,7 +215,8 @@ class Cohort:
     @property
     def stages(self) -> list[str]:
         """What is done, stage by stage; each is a rule and a folder of logs."""
-        chosen = [key for key in ("saliency", "embed", "mask", "evidence") if self.settings[key]]
+        kinds = "saliency", "embed", "mask", "evidence", "detect"
+        chosen = [key for key in kinds if self.settings[key]]
         trained = [] if self.settings["model"] else ["train"]
         if self.folds:
             trained = [f"train/{fold}" for fold in self.folds]

@@ -22,6 +22,7 @@ COMMANDS = (
         "saliency",
         "embed",
         "mask",
+        "detect",
         "evidence",
         "run",
         "export",

@@ -13,6 +13,8 @@ import pytest
 import safetensors
 import zarr
 
+from saccade.pipeline.detect.options import DetectOptions
+from saccade.pipeline.detect.run import detect_slide
 from saccade.pipeline.embed.encoder import EncoderChoice
 from saccade.pipeline.embed.options import EmbedOptions
 from saccade.pipeline.embed.run import embed_slide
@@ -27,6 +29,7 @@ from saccade.pipeline.run import run_slide
 from saccade.pipeline.saliency_slide import SaliencyOptions, find_saliency
 from saccade.pipeline.sheet import of_split
 from tests.cohort import TinyCohort
+from tests.detector_model import write_detector
 from tests.mask_model import write_mask_model
 from tests.pipeline.bags.feature_files import write_features
 from tests.pipeline.test_evidence_slide import SIDE_L0, corners, write_model
@@ -148,6 +151,28 @@ def test_files_and_facts_of_masks(cohort: TinyCohort, tmp_path: Path, one_thread
         measured = keys_of(out / "mask.geojson")["features"][0]["properties"]["measurements"]
         general = {re.sub(r"\d+px", "<cell>px", each) for each in [*measured, *facts["channels"]]}
         assert unexplained(general, heading) == []
+
+
+def test_files_and_facts_of_detection(
+    results: Path, cohort: TinyCohort, tmp_path: Path, one_thread: None
+) -> None:
+    heading, out = "Of detection: `saccade detect`", tmp_path / "out"
+    model = write_detector(tmp_path / "detector.safetensors")
+    places = results / "s6" / "attention.geojson"
+    options = DetectOptions(places=places, min_score=0.1, tile_px=160, most=1)
+    detect_slide(SlideRef(cohort.path("s6")), model, out, options)
+
+    names = {path.name for path in out.iterdir() if path.name[0] != "."}
+    general = {re.sub(r"[.]\d+[.]", ".<n>.", name) for name in names - {"pyramid.zarr"}}
+    assert unexplained(general, heading) == []
+    with h5py.File(out / "detection_objects.h5") as file:
+        facts = json.loads(file.attrs["saccade"])
+        assert unexplained([*file, *facts, *facts["provenance"]], heading) == []
+    assert unexplained(rows_of(out / "detection.csv")[0], heading) == []
+    record = keys_of(out / "detection.record.json")
+    assert unexplained([*record, *record["cost"]], "record.json") == []
+    feature = keys_of(out / "detection.geojson")["features"][0]
+    assert unexplained(feature["properties"]["measurements"], heading) == []
 
 
 def test_files_and_facts_of_evidence(cohort: TinyCohort, tmp_path: Path, one_thread: None) -> None:

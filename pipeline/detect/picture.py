@@ -1,4 +1,4 @@
-"""What the picture of a detection shows: how dense objects are, and which places are seen closely."""
+"""What the picture of a detection shows: how dense objects are, and places seen closely."""
 
 from __future__ import annotations
 

@@ -92,8 +92,8 @@ class DetectPlan:
         """Whether points (n, 2) lie in the cores of tiles (n,), grown on all sides."""
         grown = grown_px * self.pixel_l0
         low, high = self.cores_l0[tiles, :2] - grown, self.cores_l0[tiles, 2:] + grown
-        inside: NDArray[np.bool_] = ((centres_l0 >= low) & (centres_l0 < high)).all(axis=1)
-        return inside
+        inside = (centres_l0 >= low) & (centres_l0 < high)
+        return np.asarray(inside.all(axis=1))
 
     def in_any_core(self, centres_l0: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether points (n, 2) lie in the core of some tile."""

@@ -149,7 +149,7 @@ def run_detection(
 ) -> bool:
     """`detect_slide` with any model."""
     watch, size = Stopwatch(), tile_size(model.card, options)
-    with slide_ref.open() as slide, exclusive(out):
+    with slide_ref.open() as slide, exclusive(out, "detect"):
         search = {
             "slide": slide.content_hash,
             "slide_mpp": slide.mpp,
@@ -159,7 +159,9 @@ def run_detection(
             **options.of_search,
         }
         record = Record(step="detect", inputs={**search, **options.of_files})
-        form = GeoJsonForm(options.gzip, options.most, slide.info.bounds_l0 if options.crop else None)
+        form = GeoJsonForm(
+            options.gzip, options.most, slide.info.bounds_l0 if options.crop else None
+        )
         whole = all((out / each).exists() for each in (STORE, TABLE, PICTURE, form.name(STEM, 1)))
         if whole and record.matches(out / RECORD) and not options.force:
             return False

@@ -2,10 +2,11 @@
 
 An object belongs to the tile whose core holds the centre of its box. That rule alone counts each
 object once as long as all tiles see the same box. Networks do not: a box comes out a pixel further
-left where it lies at the left of the tile, and an object on a seam then belongs to two tiles, or to
-none. So a tile also proposes what lies just beyond its core, and where boxes of one class that two
-tiles found overlap by much, the better one stays: first one that belongs to its tile, then the one
-with the higher score, then that of the earlier tile. Boxes of the same tile are left to the network.
+left where it lies at the left of the tile, and an object on a seam then belongs to two tiles, or
+to none. So a tile also proposes what lies just beyond its core, and where boxes of one class that
+two tiles found overlap by much, the better one stays: first one that belongs to its tile, then the
+one with the higher score, then that of the earlier tile. Boxes of the same tile are left to the
+network.
 """
 
 from __future__ import annotations
@@ -46,8 +47,13 @@ class Candidates:
 
     def take(self, chosen: NDArray[np.bool_]) -> Candidates:
         """Some of the candidates."""
-        columns = self.boxes_l0, self.scores, self.classes, self.tiles, self.owned
-        return Candidates(*(each[chosen] for each in columns))
+        return Candidates(
+            self.boxes_l0[chosen],
+            self.scores[chosen],
+            self.classes[chosen],
+            self.tiles[chosen],
+            self.owned[chosen],
+        )
 
 
 def one_of_each(found: Candidates, most_iou: float) -> NDArray[np.bool_]:

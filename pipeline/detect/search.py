@@ -109,9 +109,7 @@ class Search:
         left = [each for each in whole if any(int(tile) not in self.log for tile in each)]
         return np.concatenate([np.empty(0, np.intp), *left])
 
-    def _look(
-        self, numbers: NDArray[np.intp], tiles: NDArray[np.uint8]
-    ) -> dict[int, ObjectBatch]:
+    def _look(self, numbers: NDArray[np.intp], tiles: NDArray[np.uint8]) -> dict[int, ObjectBatch]:
         """What a batch of tiles holds, as far as each is to propose it."""
         pixels = torch.from_numpy(tiles).permute(0, 3, 1, 2).contiguous().to(self.options.device)
         found = self.finder.find(pixels, min_score=self.options.min_score)

@@ -40,6 +40,7 @@ rule all:
         expand(f"{RESULTS}/{{slide}}/embedding/features.h5", slide=COHORT.embedded),
         expand(f"{RESULTS}/{{slide}}/mask.png", slide=COHORT.with_masks),
         expand(f"{RESULTS}/{{slide}}/evidence.png", slide=COHORT.with_evidence),
+        expand(f"{RESULTS}/{{slide}}/detection.png", slide=COHORT.with_objects),
 
 
 include: "slides.smk"
@@ -73,6 +74,11 @@ if config["mask"]:
 if config["evidence"]:
 
     include: "evidence.smk"
+
+
+if config["detect"]:
+
+    include: "detect.smk"
 
 
 # A slide that fails costs neither the others (with --keep-going) nor the table, which names it.

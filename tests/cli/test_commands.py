@@ -18,6 +18,7 @@ import saccade
 from saccade.cli.main import app
 from saccade.tiling import Slide
 from tests.cohort import TinyCohort, write_sheet
+from tests.detector_model import write_detector
 from tests.holding import held_until_waited_for
 from tests.mask_model import write_mask_model
 from tests.saliency_model import write_narrow_model
@@ -140,6 +141,21 @@ def test_mask_leaves_a_picture_and_is_done_once(
     assert "leave --tiles or --all-tissue" in refusal(*command, "--tiles", 2, "--all-tissue")
     without = trained / "model.safetensors"
     assert "has no attention modules" in refusal(*command, "--model", without)
+
+
+def test_detection_leaves_a_picture_and_is_done_once(cohort: TinyCohort, tmp_path: Path) -> None:
+    model = write_detector(tmp_path / "detector.safetensors")
+    command = ["detect", cohort.path("s6"), "--model", model, "--out", tmp_path / "out"]
+    command += ["--device", "cpu", "--min-score", 0.1, "--gzip"]
+
+    first, second = saccade_(*command), saccade_(*command)
+
+    assert first.stderr.splitlines()[-1] == str(tmp_path / "out" / "detection.png")
+    assert second.stderr.splitlines()[-1].endswith("detection.png is up to date")
+    assert (tmp_path / "out" / "detection.geojson.gz").is_file()
+    assert "leave --roi or --places out" in refusal(*command, "--roi", "a", "--places", "b")
+    assert "make them larger (--tile)" in refusal(*command, "--tile", 32, "--overlap", 32)
+    assert "is not a detector" in refusal(*command, "--model", cohort.run)
 
 
 @pytest.mark.parametrize(

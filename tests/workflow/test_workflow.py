@@ -20,6 +20,7 @@ from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.model_file import weights_hash
 from saccade.pipeline.workflow import Cohort
 from tests.cohort import TinyCohort, write_sheet
+from tests.detector_model import write_detector
 from tests.mask_model import write_mask_model
 from tests.saliency_model import write_narrow_model
 
@@ -249,9 +250,10 @@ def test_folds_from_the_deal_to_the_table(folds: Path) -> None:
     assert not planned(folds)
 
 
-def test_saliency_embedding_and_masks_add_a_job_a_slide(copy: Path) -> None:
-    """Saliency and masks for each slide that is predicted, features for each of the sheet."""
+def test_each_further_stage_adds_a_job_a_slide(copy: Path) -> None:
+    """Features of each slide of the sheet; all else of each that is predicted."""
     write_narrow_model(copy / "saliency.safetensors")
+    write_detector(copy / "detector.safetensors")
     model = str(write_mask_model(copy / "model.safetensors"))
     write_config(
         copy,
@@ -260,19 +262,26 @@ def test_saliency_embedding_and_masks_add_a_job_a_slide(copy: Path) -> None:
         saliency="saliency.safetensors",
         embed={"model": model, "min_tissue": 0.5},
         mask="all tissue",
+        detect="detector.safetensors",
     )
     per_sheet = {f"{rule} {slide}" for rule in ("pyramid", "embed") for slide in SLIDES}
-    stages = {"saliency s6", "mask s6"}
+    stages = {"saliency s6", "mask s6", "detect s6"}
     wanted = per_slide(*TESTED) | stages | per_sheet | ONCE_AT_THE_END
     assert set(planned(copy)) == wanted
 
-    made = ("embedding/features.h5", "saliency.record.json", "mask.record.json")
+    made = (
+        "embedding/features.h5",
+        "saliency.record.json",
+        "mask.record.json",
+        "detection.record.json",
+    )
     ended = snakemake(copy, *(f"results/s6/{name}" for name in made))
 
     assert ended.returncode == 0, ended.stdout
     results = copy / "results" / "s6"
     assert (results / "saliency.png").is_file()
     assert '"tiles": "all tissue"' in (results / "mask.record.json").read_text()
+    assert (results / "detection.csv").is_file()
     with h5py.File(results / made[0]) as file:
         assert file["features"].attrs["min_tissue"] == 0.5
     linted = snakemake(copy, "--lint")
