@@ -14,12 +14,13 @@ rule detect:
         f"{RESULTS}/logs/detect/{{slide}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/detect/{{slide}}.tsv"
-    threads: 1
+    threads: COSTS["detect"].threads
     resources:
-        mem_mb=5000,
+        mem_mb=COHORT.mem_mb("detect"),
+        runtime=COHORT.runtime("detect"),
         gpu=COHORT.gpu,
     params:
-        slide=lambda wildcards: COHORT.paths[wildcards.slide],
+        slide=lambda wildcards: COHORT.path(wildcards.slide),
         out=lambda wildcards, output: COHORT.folder(output.record),
         mpp=lambda wildcards: COHORT.mpp_flag(wildcards.slide),
         device=config["device"],
