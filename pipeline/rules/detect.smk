@@ -26,4 +26,4 @@ rule detect:
         device=config["device"],
     shell:
         "saccade detect {params.slide:q} --model {input.model:q} --out {params.out:q}"
-        " --device {params.device} --workers {threads} --force {params.mpp} 2> {log:q}"
+        " --device {params.device} --workers {threads} {params.mpp} 2> {log:q}"
