@@ -105,6 +105,7 @@ class FasterRCNN(Detector):
         proposals: says where objects may be.
         head: says what they are.
         limits: how many proposals the head looks at when it is to find objects.
+        training_limits: of how many it draws when it learns.
 
     Raises:
         ValueError: if the parts do not agree about the stride of the features.
@@ -117,6 +118,7 @@ class FasterRCNN(Detector):
         proposals: RegionProposalNetwork,
         head: RoIHead,
         limits: Limits = TEST,
+        training_limits: Limits = TRAINING,
     ) -> None:
         super().__init__()
         if not trunk.stride == proposals.stride == head.stride:
@@ -128,6 +130,7 @@ class FasterRCNN(Detector):
         self.proposals = proposals
         self.head = head
         self.limits = limits
+        self.training_limits = training_limits
 
     @property
     def backbone(self) -> nn.Module:
@@ -161,7 +164,7 @@ class FasterRCNN(Detector):
         classes = [truth.classes.to(images.device) for truth in truths]
         seen = self.proposals(features)
         of_proposals = self.proposals.losses(seen, boxes, size_px, generator=generator)
-        proposed = self.proposals.propose(seen, size_px, TRAINING)
+        proposed = self.proposals.propose(seen, size_px, self.training_limits)
         of_head = self.head.losses(features, proposed, boxes, classes, generator=generator)
         return Losses(*of_proposals, *of_head)
 
@@ -219,7 +222,9 @@ def build_faster_rcnn(
     scales: Sequence[float] = SCALES,
     min_side_px: float = 16,
     hidden: int = 1024,
+    proposals_hidden: int = 512,
     limits: Limits = TEST,
+    training_limits: Limits = TRAINING,
 ) -> FasterRCNN:
     """Put a proposal network and a head on a trunk.
 
@@ -234,8 +239,10 @@ def build_faster_rcnn(
         scales: of the anchors, sides of a square one in strides.
         min_side_px: proposals that are narrower or lower are dropped.
         hidden: width of the head.
+        proposals_hidden: channels of the proposal network.
         limits: how many proposals the head looks at when it is to find objects; several go to one
             object, so images with more than some 50 want more than the published 300.
+        training_limits: of how many it draws when it learns; fewer take less time.
     """
     return FasterRCNN(
         trunk=trunk,
@@ -245,9 +252,11 @@ def build_faster_rcnn(
             ratios=ratios,
             scales=scales,
             min_side_px=min_side_px,
+            hidden=proposals_hidden,
         ),
         head=RoIHead(trunk.channels, classes=classes, stride=trunk.stride, hidden=hidden),
         limits=limits,
+        training_limits=training_limits,
     )
 
 

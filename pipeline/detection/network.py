@@ -58,7 +58,8 @@ def faster_rcnn(
     name: str,
     *,
     classes: int,
-    stride: int = 8,
+    stride: int = 4,
+    coarsest: int | None = 16,
     sides_px: Sequence[float] = SIDES_PX,
     ratios: Sequence[float] = RATIOS,
     hidden: int = 256,
@@ -71,20 +72,23 @@ def faster_rcnn(
         name: of the model, as timm knows it.
         classes: kinds of objects.
         stride: pixels that a cell of its features stands for: as small as the smallest objects.
+        coarsest: stride up to which coarser features are merged into these; None for none.
         sides_px: of square anchors, in pixels of the tile: about those of the objects.
         ratios: heights over widths of the anchors.
-        hidden: width of the head.
+        hidden: width of the head and of the layer that proposes; merged features have half of it.
         norm: `group` puts group norms in place of batch norms, for few tiles a batch.
         most: regions of a tile that are looked at; several go to one object.
     """
     return build_faster_rcnn(
-        timm_trunk(name, stride=stride, norm=norm),
+        timm_trunk(name, stride=stride, coarsest=coarsest, merged=hidden // 2, norm=norm),
         classes=classes,
         ratios=ratios,
         scales=[side / stride for side in sides_px],
         min_side_px=min(sides_px) / 4,
         hidden=hidden,
+        proposals_hidden=hidden,
         limits=Limits(before=6 * most, after=most),
+        training_limits=Limits(before=3000, after=1000),
     )
 
 

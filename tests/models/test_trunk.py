@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from saccade.models.trunk import Trunk, timm_trunk
+from saccade.models.trunk import TopDown, Trunk, timm_trunk
 
 
 @pytest.mark.parametrize(("stride", "channels"), [(8, 48), (16, 192)])
@@ -47,3 +47,36 @@ def test_bytes_are_the_numbers_they_stand_for() -> None:
     pixels = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
 
     assert torch.equal(trunk(pixels), trunk(pixels / 255))
+
+
+def test_merged_features_have_the_finest_cells_and_know_what_lies_further() -> None:
+    torch.manual_seed(0)
+    alone, merged = (
+        timm_trunk("test_resnet", stride=4, coarsest=each, merged=10).eval() for each in (None, 16)
+    )
+    tiles = torch.rand(1, 3, 50, 70)
+
+    assert merged(tiles).shape == (1, 10, 13, 18)
+    assert merged.channels == 10
+    for trunk, reach in ((alone, False), (merged, True)):
+        other = tiles.clone()
+        other[..., 30] += 1.0  # further from the first cells than fine features see
+        assert bool((trunk(other) - trunk(tiles))[..., :4].any()) == reach
+
+
+def test_merging_adds_each_cell_to_those_it_covers() -> None:
+    merge = TopDown([1, 1], 1)
+    for layer in merge.lateral:
+        torch.nn.init.ones_(layer.weight)  # type: ignore[arg-type]
+        torch.nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    merge.smooth = torch.nn.Identity()
+    fine, coarse = torch.arange(8.0).view(1, 1, 2, 4), torch.tensor([[[[10.0, 20.0]]]])
+
+    assert merge([fine, coarse]).tolist() == [[[[10, 11, 22, 23], [14, 15, 26, 27]]]]
+
+
+def test_strides_that_cannot_be_merged_are_refused() -> None:
+    with pytest.raises(ValueError, match="stride 4 are finer than those of stride 8"):
+        timm_trunk("test_resnet", stride=8, coarsest=4)
+    with pytest.raises(ValueError, match="not of 64"):
+        timm_trunk("test_resnet", stride=8, coarsest=64)
