@@ -22,6 +22,7 @@ Form = Literal["affine", "attention"]
 _IDENTITY = {"affine": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "attention": (1.0, 0.0, 0.0)}
 # Of the small network: channels, cells a side that are left of an image, and features.
 _WIDTH, _CELLS, _FEATURES = 16, 4, 32
+_LEAK = 0.1  # of what is negative: without it, most of the few features died in training
 _GLANCE_PX = 32  # an image is halved, or reduced to a third and so on, until no side is longer
 
 
@@ -154,13 +155,13 @@ def small_localisation(channels: int = 3) -> nn.Sequential:
     """
     return nn.Sequential(
         nn.Conv2d(channels, _WIDTH, 3, stride=2, padding=1),
-        nn.ReLU(),
+        nn.LeakyReLU(_LEAK),
         nn.Conv2d(_WIDTH, _WIDTH, 3, stride=2, padding=1),
-        nn.ReLU(),
+        nn.LeakyReLU(_LEAK),
         nn.Conv2d(_WIDTH, _WIDTH, 3, stride=2, padding=1),
-        nn.ReLU(),
+        nn.LeakyReLU(_LEAK),
         nn.AdaptiveAvgPool2d(_CELLS),
         nn.Flatten(),
         nn.Linear(_WIDTH * _CELLS**2, _FEATURES),
-        nn.ReLU(),
+        nn.LeakyReLU(_LEAK),
     )
