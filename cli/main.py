@@ -17,6 +17,7 @@ from saccade.cli.detect import detect
 from saccade.cli.embed import embed
 from saccade.cli.errors import input_errors_in_one_line
 from saccade.cli.evidence import evidence
+from saccade.cli.fetch import fetch
 from saccade.cli.options import SeedOption
 from saccade.cli.prediction import evaluate, predict, run
 from saccade.cli.progress import progress_bar, say
@@ -70,6 +71,7 @@ def demo(
 EXAMPLES: dict[Callable[..., None], str] = {
     info: "saccade info slide.svs --json",
     pyramid: "saccade pyramid slide.svs --out results/slide",
+    fetch: "saccade fetch timm:resnet18 --out weights",
     train: "saccade train run.yaml --slides slides.csv --out model",
     split: "saccade split slides.csv --out folds",
     predict: "saccade predict slide.svs --model model.safetensors --out results/s",

@@ -6,6 +6,7 @@ InputError
 ├── TargetError       what a network has to learn of a slide is missing or says nothing
 ├── FeaturesError     features of tiles that are missing, damaged, or not as a model needs them
 ├── ModelFileError    the file is no model that this Saccade can run
+├── FetchError        weights that cannot be fetched, or are not those that were wanted
 ├── ResultsError      a results folder that is missing, unfinished, or in use
  ├── RegionError       a region of interest that cannot be read, or holds nothing of the slide
  ├── DivergedError     training, or a model, came to numbers that are none
@@ -36,6 +37,10 @@ class FeaturesError(InputError):
 
 class ModelFileError(InputError):
     """The file is no model that this Saccade can run."""
+
+
+class FetchError(InputError):
+    """Weights that cannot be fetched, or are not those that were wanted."""
 
 
 class ResultsError(InputError):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_for(*parts: int | str) -> int:
@@ -15,4 +17,6 @@ def seed_for(*parts: int | str) -> int:
 
 def generator_for(*parts: int | str) -> torch.Generator:
     """A CPU generator for one purpose, so that workers and batches never change a result."""
+    import torch  # 500 MB, and the plan of a workflow wants seeds only
+
     return torch.Generator().manual_seed(seed_for(*parts))

@@ -53,6 +53,7 @@ class Cohort:
 
     def _check(self) -> None:
         self._refuse_secrets()
+        self._refuse_fetching()
         places = [row.path for row in self.rows]
         lost = [str(p) for p in places if isinstance(p, Path) and not p.exists()]
         if lost:
@@ -93,6 +94,22 @@ class Cohort:
         from saccade.pipeline.model_file import read_card  # imports torch; few workflows ask
 
         return read_card(Path(self.settings["model"])).model
+
+    def _refuse_fetching(self) -> None:
+        """Jobs do not reach for weights: nodes have no network, and what is fetched may change."""
+        embed = self.settings.get("embed") or {}
+        encoder = str(embed.get("encoder", "")).removeprefix("timm:")
+        wanted = None
+        if self.training and self.run.model.pretrained:
+            wanted, key = self.run.model.encoder, f"model.weights in {self.settings['run']}"
+        elif encoder.startswith(("hf-hub:", "hf_hub:")) and "weights" not in embed:
+            wanted, key = f"timm:{encoder}", "embed: {weights: ...}"
+        if wanted:
+            raise ConfigError(
+                f"the weights of {wanted} would be fetched by a job, which may have no network. "
+                f"Fetch them once, `saccade fetch {wanted} --out weights`, and name the file in "
+                f"{key}" + ("; model.pretrained: false." if self.run.model.pretrained else ".")
+            )
 
     def _refuse_secrets(self) -> None:
         """Snakemake writes the commands it calls into logs, the whole URL included."""

@@ -16,6 +16,7 @@ COMMANDS = (
     *(
         "info",
         "pyramid",
+        "fetch",
         "train",
         "split",
         "predict",

@@ -69,9 +69,11 @@ def test_the_wheel_holds_every_file_of_the_rooms_and_no_other(wheel: Path) -> No
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
     assert held == package_files()
-    assert {"saccade/pipeline/rules/saccade.smk", "saccade/pipeline/schemas/config.schema.yaml"} < (
-        held
-    )
+    assert {
+        "saccade/pipeline/rules/saccade.smk",
+        "saccade/pipeline/schemas/config.schema.yaml",
+        "saccade/pipeline/report/attention.rst",
+    } < held
     assert "saccade/pipeline/export/open_in_qupath.groovy" in held
 
 

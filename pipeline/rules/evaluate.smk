@@ -7,9 +7,24 @@ rule evaluate:
             f"{RESULTS}/{{slide}}/prediction.json", slide=COHORT.predicted
         ),
     output:
-        table=f"{RESULTS}/summary.csv",
-        metrics=f"{RESULTS}/metrics.json",
-        failures=f"{RESULTS}/failures.csv",
+        table=report(
+            f"{RESULTS}/summary.csv",
+            caption="../report/summary.rst",
+            category="Cohort",
+            labels={"table": "slides"},
+        ),
+        metrics=report(
+            f"{RESULTS}/metrics.json",
+            caption="../report/metrics.rst",
+            category="Cohort",
+            labels={"table": "metrics"},
+        ),
+        failures=report(
+            f"{RESULTS}/failures.csv",
+            caption="../report/failures.rst",
+            category="Cohort",
+            labels={"table": "failures"},
+        ),
     log:
         f"{RESULTS}/logs/evaluate.log",
     benchmark:

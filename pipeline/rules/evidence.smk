@@ -7,7 +7,12 @@ rule evidence:
     output:
         field=directory(f"{RESULTS}/{{slide}}/evidence.zarr"),
         layers=f"{RESULTS}/{{slide}}/evidence.ome.tif",
-        picture=f"{RESULTS}/{{slide}}/evidence.png",
+        picture=report(
+            f"{RESULTS}/{{slide}}/evidence.png",
+            caption="../report/evidence.rst",
+            category="Evidence",
+            labels={"slide": "{slide}"},
+        ),
         judged=f"{RESULTS}/{{slide}}/evidence.json",
         record=f"{RESULTS}/{{slide}}/evidence.record.json",
     log:

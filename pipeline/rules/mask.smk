@@ -8,7 +8,12 @@ rule mask:
         field=directory(f"{RESULTS}/{{slide}}/mask.zarr"),
         heatmap=f"{RESULTS}/{{slide}}/mask.ome.tif",
         geojson=f"{RESULTS}/{{slide}}/mask.geojson",
-        picture=f"{RESULTS}/{{slide}}/mask.png",
+        picture=report(
+            f"{RESULTS}/{{slide}}/mask.png",
+            caption="../report/mask.rst",
+            category="Mask",
+            labels={"slide": "{slide}"},
+        ),
         record=f"{RESULTS}/{{slide}}/mask.record.json",
     log:
         f"{RESULTS}/logs/mask/{{slide}}.log",

@@ -23,6 +23,9 @@ validate(sheet_table(Path(config["slides"])), "../schemas/slides.schema.yaml")
 RESULTS = config["results"]
 
 
+report: "../report/workflow.rst"
+
+
 localrules:
     all,
 

@@ -8,7 +8,12 @@ rule saliency:
         field=directory(f"{RESULTS}/{{slide}}/saliency.zarr"),
         heatmap=f"{RESULTS}/{{slide}}/saliency.ome.tif",
         geojson=f"{RESULTS}/{{slide}}/saliency.geojson",
-        picture=f"{RESULTS}/{{slide}}/saliency.png",
+        picture=report(
+            f"{RESULTS}/{{slide}}/saliency.png",
+            caption="../report/saliency.rst",
+            category="Saliency",
+            labels={"slide": "{slide}"},
+        ),
         record=f"{RESULTS}/{{slide}}/saliency.record.json",
     log:
         f"{RESULTS}/logs/saliency/{{slide}}.log",

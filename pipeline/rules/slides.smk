@@ -35,7 +35,12 @@ rule predict:
         tiles=f"{RESULTS}/{{slide}}/tiles.csv",
         geojson=f"{RESULTS}/{{slide}}/attention.geojson",
         heatmap=f"{RESULTS}/{{slide}}/attention.ome.tif",
-        picture=f"{RESULTS}/{{slide}}/attention.png",
+        picture=report(
+            f"{RESULTS}/{{slide}}/attention.png",
+            caption="../report/attention.rst",
+            category="Attention",
+            labels={"slide": "{slide}"},
+        ),
         features=f"{RESULTS}/{{slide}}/features.h5",
     log:
         f"{RESULTS}/logs/predict/{{slide}}.log",

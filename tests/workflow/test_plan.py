@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,9 +30,9 @@ def defaults() -> dict[str, Any]:
 def load(cohort: TinyCohort, tmp_path: Path) -> Any:
     """Load the tiny cohort with other settings of the workflow, and a number of folds."""
 
-    def load(*, folds: int = 0, **settings: Any) -> Cohort:
+    def load(*, folds: int = 0, networks: Any = None, **settings: Any) -> Cohort:
         run = tmp_path / "run.yaml"
-        run.write_text(yaml.safe_dump({"splits": {"folds": folds}}))
+        run.write_text(yaml.safe_dump({"splits": {"folds": folds}, "model": networks or {}}))
         given = {"slides": str(cohort.sheet), "run": str(run), **settings}
         return Cohort.load(defaults() | given)
 
@@ -86,6 +88,32 @@ def test_folds_predict_what_they_hold_out_and_nothing_else(load: Any) -> None:
 def test_too_few_patients_for_the_folds_are_refused(load: Any) -> None:
     with pytest.raises(SheetError, match="4 folds want slides of at least 4 patients"):
         load(folds=4)
+
+
+FETCHED = {"encoder": "timm:resnet18", "pretrained": True}
+
+
+def test_no_job_fetches_weights(load: Any) -> None:
+    with pytest.raises(ConfigError, match="`saccade fetch timm:resnet18 --out weights`"):
+        load(networks=FETCHED)
+    assert load(networks=FETCHED, model="model.safetensors").training is None
+
+    hub = {"encoder": "hf-hub:owner/name", "tile_px": 224, "tile_mpp": 0.5}
+    with pytest.raises(ConfigError, match="`saccade fetch timm:hf-hub:owner/name"):
+        load(embed=hub)
+    assert load(embed={**hub, "weights": "name.safetensors"}).embedded
+
+
+def test_a_plan_does_not_load_torch(cohort: TinyCohort, tmp_path: Path) -> None:
+    """Snakemake plans in each job again: torch would cost seconds and 500 MB every time."""
+    run = tmp_path / "run.yaml"
+    run.write_text("splits: {folds: 3}\n")
+    settings = defaults() | {"slides": str(cohort.sheet), "run": str(run)}
+    code = (
+        "import sys; from saccade.pipeline.workflow import Cohort;"
+        f"Cohort.load({settings!r}).predicted; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_evidence_wants_features(load: Any) -> None:

@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,8 +38,22 @@ ENVIRONMENT = {
 JOB = re.compile(r"^(?:local)?rule (\w+):.*?(?=^\S|\Z)", re.M | re.S)
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+def cut_off() -> list[str]:
+    """What starts a command without any network, not even this machine's own; [] if not allowed."""
+    for command in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"]):
+        if (
+            shutil.which("unshare")
+            and not subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode
+        ):
+            return command
+    return []
+
+
+def snakemake(
+    folder: Path, *arguments: str, within: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    command = [*within, sys.executable, "-m", "snakemake"]
+    command += ["--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
     command += ["--cores", "2", *arguments]
     return subprocess.run(
@@ -69,8 +85,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory, cohort: TinyCohort) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(desk: Path) -> Path:
-    """The same folder after the whole workflow."""
-    ended = snakemake(desk)
+    """The same folder after the whole workflow, which had no network where that can be cut off."""
+    ended = snakemake(desk, within=cut_off())
     assert ended.returncode == 0, ended.stdout
     return desk
 
@@ -114,6 +130,23 @@ def test_leaves_results_logs_and_benchmarks(finished: Path) -> None:
             assert (results / "logs" / kind / f"{slide}.log").is_file()
             assert (results / "benchmarks" / kind / f"{slide}.tsv").stat().st_size
     assert "epoch   2/2" in (results / "logs" / "train.log").read_text()
+
+
+def test_no_job_needs_a_network(finished: Path) -> None:
+    if not cut_off():
+        pytest.skip("this machine does not let a process give up its network (unshare --net)")
+    assert (finished / "results" / "summary.csv").is_file()
+
+
+def test_the_report_opens_without_anything_else(finished: Path) -> None:
+    ended = snakemake(finished, "--report", "report.zip")
+    assert ended.returncode == 0, ended.stdout
+    with zipfile.ZipFile(finished / "report.zip") as file:
+        names = [Path(name).name for name in file.namelist()]
+        page = file.read("report/report.html").decode()
+    assert names.count("attention.png") == len(SLIDES)
+    assert {"summary.csv", "failures.csv", "metrics.json"} < set(names)
+    assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)=[\"']https?:", page)
 
 
 def test_nothing_to_do_afterwards(finished: Path) -> None:
