@@ -8,7 +8,12 @@ rule detect:
         objects=f"{RESULTS}/{{slide}}/detection_objects.h5",
         geojson=f"{RESULTS}/{{slide}}/detection.geojson",
         table=f"{RESULTS}/{{slide}}/detection.csv",
-        picture=f"{RESULTS}/{{slide}}/detection.png",
+        picture=report(
+            f"{RESULTS}/{{slide}}/detection.png",
+            caption="../report/detection.rst",
+            category="Detection",
+            labels={"slide": "{slide}"},
+        ),
         record=f"{RESULTS}/{{slide}}/detection.record.json",
     log:
         f"{RESULTS}/logs/detect/{{slide}}.log",
