@@ -66,7 +66,7 @@ COSTS: Mapping[str, JobCost] = {
     "embed": JobCost(memory=5000, minutes=30, minutes_per_gb=600),
     "mask": JobCost(memory=5000, minutes=30, minutes_per_gb=240),
     "evidence": JobCost(memory=4000, minutes=15),
-    "detect": JobCost(memory=5000, minutes=60, minutes_per_gb=2400),
+    "detect": JobCost(memory=3000, minutes=30, minutes_per_gb=1000),
     "evaluate": JobCost(memory=2000, minutes=30),
 }
 """What the jobs of each rule may take."""

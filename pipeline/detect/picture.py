@@ -22,6 +22,7 @@ _CLOSEUP_PX = 256
 _GROUND_PX = 1400  # longest side of what is shown of the slide
 _MOST_READ = 6e7  # pixels that are read for it
 _MOST_CELLS = 1500  # of a side of the map of density
+_IN_PART = "; a tile that is judged in part looks sparser than it is"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +37,7 @@ class Subject:
         classes: names.
         network: what found them.
         name: of the slide.
+        in_part: whether some tiles lie in what is judged in part only.
     """
 
     slide: Slide
@@ -45,6 +47,7 @@ class Subject:
     classes: Sequence[str]
     network: str
     name: str
+    in_part: bool
 
 
 def picture_of(subject: Subject) -> DetectionPicture:
@@ -105,8 +108,7 @@ def _density(subject: Subject, box_l0: NDArray[np.float64]) -> Heat:
         values,
         (cell * mpp[0], cell * mpp[1]),
         (float(box_l0[0] * mpp[0]), float(box_l0[1] * mpp[1])),
-        "objects per mm² of all classes; a tile that lies in the judged region in part looks "
-        "sparser than it is",
+        f"objects per mm² of all classes{_IN_PART if subject.in_part else ''}",
     )
 
 

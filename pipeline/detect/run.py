@@ -175,14 +175,14 @@ def run_detection(
             log = ObjectLog(folder / "objects.log")
             counts = Search(slide_ref, plan, finder, options, log, progress).finish()
             found = candidates(log, plan)
-            kept = counted_once(found, plan, regions, options.nms_iou)
+            kept = counted_once(found, plan, slide.size_l0, regions, options.nms_iou)
             facts = {**record.inputs, "code": record.code, "slide_name": name or slide.name}
             write_object_store(
                 out / STORE, kept_objects(log, kept), classes=model.card.classes, about=facts
             )
             subject = Subject(
                 slide, pyramid, plan, found.take(kept), model.card.classes, model.card.network,
-                name or slide.name,
+                name or slide.name, in_part=bool(regions),
             )  # fmt: skip
             # Within the workshop: a run that is killed here does not look at the tiles again.
             _write_files(out, subject, regions, options, form)
@@ -220,16 +220,21 @@ def plan_of(
 
 
 def counted_once(
-    found: Candidates, plan: DetectPlan, regions: Sequence[Region], most_iou: float
+    found: Candidates,
+    plan: DetectPlan,
+    size_l0: tuple[int, int],
+    regions: Sequence[Region],
+    most_iou: float,
 ) -> NDArray[np.bool_]:
     """Which candidates are objects that count: one of each, with its centre in what is judged."""
-    kept = one_of_each(found, most_iou)
+    kept, centres = one_of_each(found, most_iou), found.centres_l0
     stray = np.flatnonzero(kept & ~found.owned)
-    kept[stray] = plan.in_any_core(found.centres_l0[stray])
+    kept[stray] = plan.in_any_core(centres[stray])
+    kept &= ((centres >= 0) & (centres < size_l0)).all(axis=1)  # tiles overhang the slide
     if regions:
         union = shapely.union_all([each.shape for each in regions])
         shapely.prepare(union)
-        kept &= shapely.contains_xy(union, *found.centres_l0.T)
+        kept &= shapely.contains_xy(union, *centres.T)
     return kept
 
 

@@ -29,6 +29,7 @@ from tests.pipeline.detect.planted import (
     Box,
     ColourFinder,
     PlantedCard,
+    Seen,
     planted_model,
     write_planted,
 )
@@ -213,6 +214,35 @@ def test_places_are_read_one_by_one_though_they_overlap(
 
     assert finder.tiles == 1 + 1 + 3
     assert objects_of(out) == inside(*places.values())
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_found_beyond_the_slide_does_not_count(
+    slide: Path, found: Path, tmp_path: Path
+) -> None:
+    class Everywhere:
+        """An object in the middle of each quarter of a core's tile."""
+
+        def find(self, tiles: torch.Tensor, *, min_score: float) -> list[Seen]:
+            middles = torch.tensor([(x, y) for x in (22.0, 42.0) for y in (22.0, 42.0)])
+            boxes = torch.cat([middles - 3, middles + 3], dim=1)
+            return [Seen(boxes, torch.ones(4), torch.zeros(4, dtype=torch.int64))] * len(tiles)
+
+    options = replace(OPTIONS, min_tissue=0)
+    out = with_pyramid(found, tmp_path)
+    run_detection(SlideRef(slide), planted_model(Everywhere()), out, options)
+    # Every 20 px from 10 on: 26 of 512 and 19 of 384; cores reach to 520 and 400.
+    assert ObjectStore.open(out / STORE).count == 26 * 19
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_seen_just_beyond_all_that_is_judged_does_not_count(tmp_path: Path) -> None:
+    """Glass begins at 448, and no tile answers for what lies from 480 on."""
+    boxes: list[tuple[Box, int]] = [((474, 50, 484, 60), 0), ((476, 90, 486, 100), 0)]
+    slide = write_planted(tmp_path / "rim.tiff", boxes, SIZE)
+    options = replace(OPTIONS, min_tissue=0.15)
+    run_detection(SlideRef(slide), planted_model(), tmp_path / "out", options)
+    assert objects_of(tmp_path / "out") == {((474.0, 50.0, 484.0, 60.0), 0): 1}
 
 
 class Killed(BaseException):
