@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from saccade.pipeline.detect.plan import DetectPlan
@@ -14,6 +15,7 @@ from saccade.pipeline.export.class_colours import colours_of
 from saccade.pipeline.export.detection_picture import Closeup, DetectionPicture
 from saccade.pipeline.export.heat import Heat
 from saccade.pipeline.export.layout import MOST_TILES
+from saccade.pipeline.stages.region_of_interest import Region
 from saccade.pipeline.thumbnails import read_thumbnail
 from saccade.tiling import Slide
 from saccade.tiling.pyramid_view import Pyramid
@@ -22,7 +24,7 @@ _CLOSEUP_PX = 256
 _GROUND_PX = 1400  # longest side of what is shown of the slide
 _MOST_READ = 6e7  # pixels that are read for it
 _MOST_CELLS = 1500  # of a side of the map of density
-_IN_PART = "; a tile that is judged in part looks sparser than it is"
+_LEAST_JUDGED = 0.05  # of a core; a few objects on a sliver of it say nothing of their density
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +39,7 @@ class Subject:
         classes: names.
         network: what found them.
         name: of the slide.
-        in_part: whether some tiles lie in what is judged in part only.
+        regions: that objects count in; everywhere if there are none.
     """
 
     slide: Slide
@@ -47,7 +49,7 @@ class Subject:
     classes: Sequence[str]
     network: str
     name: str
-    in_part: bool
+    regions: Sequence[Region]
 
 
 def picture_of(subject: Subject) -> DetectionPicture:
@@ -60,6 +62,7 @@ def picture_of(subject: Subject) -> DetectionPicture:
         ground=ground,
         box_um=(left * mpp[0], top * mpp[1], (right - left) * mpp[0], (bottom - top) * mpp[1]),
         density=_density(subject, box_l0),
+        outlines_um=[each * mpp for each in _outlines(subject, shapely.box(*box_l0))],
         colours=colours_of(subject.classes),
         counts=dict(zip(subject.classes, counts.tolist(), strict=True)),
         closeups=[_closeup(subject, tile) for tile in _places(subject)],
@@ -94,10 +97,17 @@ def _per_tile(subject: Subject) -> NDArray[np.int64]:
 
 
 def _density(subject: Subject, box_l0: NDArray[np.float64]) -> Heat:
-    """Objects by area of the part of each core that lies on the slide."""
+    """Objects by area of the part of each core that lies on the slide and in a region."""
     mpp, cores = np.array(subject.slide.mpp), subject.plan.cores_l0
-    on_slide = np.minimum(cores[:, 2:], subject.slide.size_l0) - np.maximum(cores[:, :2], 0)
-    density = _per_tile(subject) / (on_slide * mpp / 1000).prod(axis=1).clip(min=1e-9)
+    boxes = shapely.box(*cores.T)
+    judged = shapely.box(0, 0, *subject.slide.size_l0)
+    if subject.regions:
+        regions = shapely.union_all([each.shape for each in subject.regions])
+        judged = shapely.intersection(judged, regions)
+    area_l0 = shapely.area(shapely.intersection(boxes, judged))
+    enough = area_l0 >= _LEAST_JUDGED * shapely.area(boxes)
+    area_mm2 = np.where(enough, area_l0 * mpp.prod() / 1e6, np.nan)
+    density = _per_tile(subject) / area_mm2
     cell = float((box_l0[2:] - box_l0[:2]).max()) / _MOST_CELLS
     cols, rows = np.ceil((box_l0[2:] - box_l0[:2]) / cell).astype(int).tolist()
     values = np.full((rows, cols), np.nan, np.float32)
@@ -108,8 +118,15 @@ def _density(subject: Subject, box_l0: NDArray[np.float64]) -> Heat:
         values,
         (cell * mpp[0], cell * mpp[1]),
         (float(box_l0[0] * mpp[0]), float(box_l0[1] * mpp[1])),
-        f"objects per mm² of all classes{_IN_PART if subject.in_part else ''}",
+        "objects of all classes per mm² of what was judged of each tile",
     )
+
+
+def _outlines(subject: Subject, seen: shapely.Geometry) -> list[NDArray[np.float64]]:
+    """Rings (n, 2) of the regions that reach into what is seen."""
+    near = [each.shape for each in subject.regions if shapely.intersects(each.shape, seen)]
+    parts = shapely.get_parts(near)
+    return [np.asarray(ring.coords) for part in parts for ring in (part.exterior, *part.interiors)]
 
 
 def _places(subject: Subject) -> list[int]:
@@ -155,5 +172,10 @@ def _closeup(subject: Subject, tile: int) -> Closeup:
         box_um=(x * mpp[0], y * mpp[1], side[0] * mpp[0], side[1] * mpp[1]),
         boxes_px=boxes[near],
         classes=[subject.classes[number] for number in found.classes[near]],
-        note=f"{int(near.sum())} objects in {_CLOSEUP_PX * plan.size.mpp:.0f} µm",
+        outlines_px=[
+            (each - corner) / plan.pixel_l0
+            for each in _outlines(subject, shapely.box(*corner, *(corner + side)))
+        ],
+        note=f"{near.sum()} object{'s' if near.sum() != 1 else ''} in "
+        f"{_CLOSEUP_PX * plan.size.mpp:.0f} µm",
     )

@@ -182,7 +182,7 @@ def run_detection(
             )
             subject = Subject(
                 slide, pyramid, plan, found.take(kept), model.card.classes, model.card.network,
-                name or slide.name, in_part=bool(regions),
+                name or slide.name, regions,
             )  # fmt: skip
             # Within the workshop: a run that is killed here does not look at the tiles again.
             _write_files(out, subject, regions, options, form)

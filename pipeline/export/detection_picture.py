@@ -37,6 +37,7 @@ class Closeup:
         box_um: (left, top, width, height) from the slide's upper-left corner.
         boxes_px: (n, 4) left, top, right, bottom of objects, pixels of the place.
         classes: what each is.
+        outlines_px: rings (n, 2) of what was judged.
         note: a short line.
     """
 
@@ -44,6 +45,7 @@ class Closeup:
     box_um: tuple[float, float, float, float]
     boxes_px: NDArray[np.float64]
     classes: Sequence[str]
+    outlines_px: Sequence[NDArray[np.float64]]
     note: str
 
 
@@ -55,6 +57,7 @@ class DetectionPicture:
         ground: what is shown of the slide, uint8 (rows, cols, 3).
         box_um: (left, top, width, height) of that.
         density: objects per square millimetre; NaN where nothing was judged.
+        outlines_um: rings (n, 2) of what was judged, where that was outlined.
         colours: of the classes, by name.
         counts: how many objects there are of each class.
         closeups: as many as there is room for.
@@ -65,6 +68,7 @@ class DetectionPicture:
     ground: NDArray[np.uint8]
     box_um: tuple[float, float, float, float]
     density: Heat
+    outlines_um: Sequence[NDArray[np.float64]]
     colours: Mapping[str, Colour]
     counts: Mapping[str, int]
     closeups: Sequence[Closeup]
@@ -83,6 +87,7 @@ def draw_detections(path: Path, picture: DetectionPicture) -> None:
     axes = _panel(page, slide, picture)
     where = extent((left, top), (width, height))
     axes.imshow(picture.ground, extent=where, aspect="auto")
+    _outline(axes, picture.outlines_um)
     _frame(axes, slide, picture)
     _show(axes, picture)
     draw_scale_bar(page, slide, width)
@@ -93,6 +98,7 @@ def draw_detections(path: Path, picture: DetectionPicture) -> None:
         cmap="gray", vmin=0, vmax=1, extent=where, aspect="auto",
     )  # fmt: skip
     colours = draw_heat(axes, picture.density)
+    _outline(axes, picture.outlines_um)
     _show(axes, picture)
     draw_colour_bar(page, density, colours, picture.density.scale)
     for number, (box, each) in enumerate(
@@ -112,6 +118,12 @@ def _panel(page: Page, box: Box, picture: DetectionPicture) -> Axes:
 def _show(axes: Axes, picture: DetectionPicture) -> None:
     left, top, width, height = picture.box_um
     axes.set(xlim=(left, left + width), ylim=(top + height, top))
+
+
+def _outline(axes: Axes, rings: Sequence[NDArray[np.float64]]) -> None:
+    lines = LineCollection(list(rings), colors="black", linewidths=1.0, linestyles="dashed")
+    lines.set_path_effects(HALO)
+    axes.add_collection(lines)
 
 
 def _frame(axes: Axes, box: Box, picture: DetectionPicture) -> None:
@@ -151,6 +163,7 @@ def _draw_closeup(
     inks = [_rgb(colours[name]) for name in closeup.classes]
     axes.add_collection(LineCollection(list(corners), colors="black", linewidths=1.8, alpha=0.45))
     axes.add_collection(LineCollection(list(corners), colors=inks, linewidths=1.0))
+    _outline(axes, closeup.outlines_px)
     axes.set(xlim=(0, cols), ylim=(rows, 0))
     draw_badge(axes, (0.2 / box.width * cols, 0.2 / box.height * rows), number)
     note = page.fit(closeup.note, box.width, fontsize=9)
