@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +36,16 @@ def train(
         ),
     ] = False,
     device: DeviceOption = "auto",
+    processes: Annotated[
+        str | None,
+        typer.Option(
+            "--processes",
+            metavar="N|auto",
+            help="Train in so many processes, each on a GPU of its own or on processors; auto: as "
+            "many as there are GPUs. On several machines: srun --ntasks-per-node 1 saccade train "
+            "... --processes auto.",
+        ),
+    ] = None,
     replace: ReplaceOption = False,
 ) -> None:
     """Train attention and features from one label a slide; goes on where a killed run stopped.
@@ -62,6 +74,11 @@ def train(
         raise typer.BadParameter("wants folds, and --by-sheet none.", param_hint="--fold")
     targets = settings.task.targets if isinstance(settings, RunConfig) else ()
     rows = read_sheet(slides, targets)
+    if processes is not None:
+        given = {"--slides": slides, "--out": out, "--pyramids": pyramids, "--device": device}
+        flags = {"--fold": fold, "--by-sheet": by_sheet, "--replace": replace}
+        _train_together(config, {**given, **flags}, processes)
+        return
     with ranks_of_torchrun(device) as (ranks, own_device), progress_bar("slides") as progress:
         common: dict[str, Any] = {
             "device": own_device,
@@ -94,7 +111,22 @@ def train(
     if ranks.first:
         for line in [*lines, *([failure_table(failures)] if failures else [])]:
             say(line)
-    if failures:
+    if failures and ranks.first:  # torchrun ends all as soon as one of them ends badly
+        raise typer.Exit(code=1)
+
+
+def _train_together(config: Path, options: Mapping[str, Any], processes: str) -> None:
+    """The same command in several processes."""
+    from saccade.pipeline.launch import processes_here, train_together
+
+    words = ["train", str(config)]
+    for name, value in options.items():
+        if value is True:
+            words.append(name)
+        elif value is not None and value is not False:
+            words += [name, str(value)]
+    count = processes_here(processes, str(options["--device"]))
+    if not train_together(words, count, os.environ):
         raise typer.Exit(code=1)
 
 

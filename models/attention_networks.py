@@ -68,7 +68,7 @@ class PaperAttention(AttentionNetwork):
         self.standardise = Standardise((0.0,) * in_channels, (1.0,) * in_channels)
         self.first = nn.Conv2d(in_channels, 8, 3, padding=1)
         self.second = nn.Conv2d(8, 8, 3, padding=1)
-        self.score = nn.Conv2d(8, 1, 3, padding=1)
+        self.score = _unseen_bias(nn.Conv2d(8, 1, 3, padding=1))
         glorot_uniform(self)
 
     def forward(
@@ -109,7 +109,7 @@ class ResidualAttention(AttentionNetwork):
         self.standardise = Standardise(*typical_pixels(in_channels))
         self.stem = nn.Conv2d(in_channels, channels, stride, stride=stride)
         self.blocks = nn.ModuleList(_DilatedBlock(channels, dilation) for dilation in (1, 2, 4, 8))
-        self.score = nn.Conv2d(channels, 1, 1)
+        self.score = _unseen_bias(nn.Conv2d(channels, 1, 1))
         glorot_uniform(self)
         nn.init.zeros_(self.score.weight)
 
@@ -147,6 +147,16 @@ class _DilatedBlock(nn.Module):
     ) -> Float[Tensor, "images channels rows cols"]:
         seen: Tensor = self.project(self.look(x).relu())
         return x + seen * inside
+
+
+def _unseen_bias(score: nn.Conv2d) -> nn.Conv2d:
+    """Let the bias of a last layer be, since the softmax over places does not see it.
+
+    Its gradient would be rounding and nothing else, of which AdamW makes steps as long as any.
+    """
+    assert score.bias is not None
+    score.bias.requires_grad_(False)
+    return score
 
 
 def build_attention(name: str, *, in_channels: int = 3, **options: int) -> AttentionNetwork:

@@ -54,7 +54,8 @@ class Ranks:
         """
         if self.count > 1:
             raise ConfigError(
-                f"{self.count} processes cannot {what} together. Leave torchrun out, and {instead}."
+                f"{self.count} processes cannot {what} together. Leave --processes (or "
+                f"torchrun) out, and {instead}."
             )
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
@@ -166,7 +167,7 @@ def _own_device(device: str, local: int) -> str:
     if local >= there:
         raise ConfigError(
             f"each process wants a GPU of its own; found {there}. "
-            f"Start torchrun with --nproc-per-node {there}."
+            f"Pass --processes {there}, or auto."
         )
     torch.cuda.set_device(local)
     return f"cuda:{local}"

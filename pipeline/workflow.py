@@ -16,6 +16,7 @@ from saccade.pipeline.errors import ConfigError, SheetError
 from saccade.pipeline.job_costs import COSTS, gpus_here
 from saccade.pipeline.sheet import RESERVED, SheetRow, of_split, read_sheet
 from saccade.pipeline.splits import OVERVIEW
+from saccade.pipeline.training_job import TrainingJob
 from saccade.pipeline.training_plan import TrainingPlan
 from saccade.pipeline.yaml_config import load_config
 from saccade.tiling.remote import Url
@@ -54,6 +55,7 @@ class Cohort:
     def _check(self) -> None:
         self._refuse_secrets()
         self._refuse_fetching()
+        self.training_job  # noqa: B018 - refuses what cannot be
         places = [row.path for row in self.rows]
         lost = [str(p) for p in places if isinstance(p, Path) and not p.exists()]
         if lost:
@@ -259,11 +261,17 @@ class Cohort:
             return 0 if self.settings["device"] == "cpu" else min(1, gpus_here())
         return int(wanted)
 
+    @cached_property
+    def training_job(self) -> TrainingJob:
+        """On how many nodes and GPUs a model is trained."""
+        return TrainingJob.of(self.settings, self.gpu)
+
     def mem_mb(self, rule: str) -> Callable[..., int]:
-        """Memory of a job, for `resources`."""
+        """Memory of a job on each of its nodes, for `resources`."""
+        processes = self.training_job.processes if rule == "train" else 1
 
         def mem_mb(wildcards: Any, attempt: int) -> int:
-            return COSTS[rule].mem_mb(self._megabytes(wildcards), attempt)
+            return processes * COSTS[rule].mem_mb(self._megabytes(wildcards), attempt)
 
         return mem_mb
 

@@ -25,12 +25,15 @@ rule train:
     resources:
         mem_mb=COHORT.mem_mb("train"),
         runtime=COHORT.runtime("train"),
-        gpu=COHORT.gpu,
+        **COHORT.training_job.resources,
     params:
         out=lambda wildcards, output: COHORT.folder(output.model),
         pyramids=lambda wildcards, output: COHORT.folder(COHORT.folder(output.model)),
         device=config["device"],
+        launcher=lambda wildcards, threads: COHORT.training_job.launcher(threads),
+        processes=COHORT.training_job.flag,
         rows=COHORT.training.told(),
     shell:
-        "saccade train {input.run:q} --slides {input.sheet:q} --out {params.out:q} --replace"
-        " --pyramids {params.pyramids:q} --device {params.device} 2> {log:q}"
+        "{params.launcher}saccade train {input.run:q} --slides {input.sheet:q}"
+        " --out {params.out:q} --replace --pyramids {params.pyramids:q}"
+        " --device {params.device} {params.processes} 2> {log:q}"

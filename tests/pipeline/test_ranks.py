@@ -58,16 +58,26 @@ def fit(
     )
 
 
-def assert_same_weights(one: Path, other: Path) -> None:
+def assert_same_weights(one: Path, other: Path, tolerance: float = 1e-7) -> None:
     ours, theirs = load_file(one), load_file(other)
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
-        torch.testing.assert_close(value, theirs[name], rtol=1e-7, atol=1e-7, msg=name)
+        torch.testing.assert_close(value, theirs[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
-@pytest.mark.parametrize(("batch", "accumulate", "ahead"), [(1, 2, 0), (3, 1, 1)])
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "ahead", "precision", "tolerance"),
+    [(1, 2, 0, in_double, 1e-7), (3, 1, 1, in_double, 1e-7), (1, 1, 0, int, 1e-5)],
+)
 def test_two_processes_are_one_with_twice_the_batch(
-    cohort: TinyCohort, pyramids: Path, tmp_path: Path, batch: int, accumulate: int, ahead: int
+    cohort: TinyCohort,
+    pyramids: Path,
+    tmp_path: Path,
+    batch: int,
+    accumulate: int,
+    ahead: int,
+    precision: Callable[[], None],
+    tolerance: float,
 ) -> None:
     common = with_training(accumulate=accumulate, read_ahead=ahead, epochs=2)
     two = replace(common, training=replace(common.training, batch=batch))
@@ -76,40 +86,52 @@ def test_two_processes_are_one_with_twice_the_batch(
     if batch == 3:  # steps of six and of one, in which a process has nothing
         rows = [replace(row, split="train") for row in cohort.rows[:7]]
 
-    # Double, as AdamW makes whole steps of a gradient that is nothing but rounding: that of a bias
-    # which the softmax does not see.
-    first, second = fit(two, rows, tmp_path / "two", pyramids=pyramids, before=in_double)
-    (alone,) = fit(one, rows, tmp_path / "one", pyramids=pyramids, before=in_double, count=1)
+    first, second = fit(two, rows, tmp_path / "two", pyramids=pyramids, before=precision)
+    (alone,) = fit(one, rows, tmp_path / "one", pyramids=pyramids, before=precision, count=1)
     assert [first.code, second.code, alone.code] == [0, 0, 0], first.said + second.said
 
-    assert_same_weights(tmp_path / "two/last.safetensors", tmp_path / "one/last.safetensors")
+    paths = tmp_path / "two/last.safetensors", tmp_path / "one/last.safetensors"
+    assert_same_weights(*paths, tolerance)
     ours, theirs = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("two", "one")
     )
     for our, their in zip(ours, theirs, strict=True):
-        assert our["train"] == pytest.approx(their["train"], rel=1e-6)
-        assert our["val"].get("loss", 0) == pytest.approx(their["val"].get("loss", 0), rel=1e-6)
+        near = 10 * tolerance
+        assert our["train"] == pytest.approx(their["train"], rel=near)
+        assert our["val"].get("loss", 0) == pytest.approx(their["val"].get("loss", 0), rel=near)
     assert "epoch   1/2" in first.said
     assert second.said == ""  # one of them speaks
 
 
 @pytest.mark.slow
-def test_torchrun_itself_starts_them(cohort: TinyCohort, pyramids: Path, tmp_path: Path) -> None:
+def test_one_command_starts_them_by_torchrun(
+    cohort: TinyCohort, pyramids: Path, tmp_path: Path
+) -> None:
+    """And ends as one process does where a slide is torn: all is written, and the code is 1."""
     rows = [row for row in cohort.rows if row.split != "test"]
+    torn = tmp_path / "torn.tiff"
+    torn.write_bytes(b"II*\x00")
+    rows.append(SheetRow("torn", torn, "b", "torn", "train"))
     config = with_training(batch=1)
     wanted = fit(config, rows, tmp_path / "wanted", pyramids=pyramids)
     words = words_of(config, rows, tmp_path / "run", pyramids)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "saccade.cli", *map(str, words)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_S
+        [sys.executable, "-m", "saccade.cli", *map(str, words), "--processes", "2"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
     )
 
-    assert done.returncode == 0, done.stderr
-    assert [each.code for each in wanted] == [0, 0]
+    assert done.returncode == 1, done.stderr
+    assert [each.code for each in wanted] == [1, 0]
     assert done.stderr.count("epoch   1/2") == 1
+    assert "  torn " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "run/record.json").read_text())["inputs"]["processes"] == 2
     assert_same_weights(tmp_path / "run/last.safetensors", tmp_path / "wanted/last.safetensors")
 
 
@@ -128,7 +150,7 @@ def test_an_unreadable_slide_of_one_process_holds_nobody_up(
 
     ended = fit(with_training(batch=1), rows, tmp_path / "run", pyramids=tmp_path / "fresh")
 
-    assert [each.code for each in ended] == [1, 1]
+    assert [each.code for each in ended] == [1, 0]  # the one that writes says it
     last = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
     assert last["train"]["slides"] == 4
     for name in ("bad", "worse", "torn"):
@@ -156,7 +178,7 @@ def test_a_slide_that_one_process_cannot_open_is_left_out_by_all(
     before = partial(unseen_by_the_second, "s0")  # which is the share of the first
     ended = fit(with_training(batch=1), rows, tmp_path / "run", pyramids=pyramids, before=before)
 
-    assert [each.code for each in ended] == [1, 1], ended
+    assert [each.code for each in ended] == [1, 0], ended
     assert "the network is down" in ended[0].said
     last = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
     assert last["train"]["slides"] == 3
@@ -218,6 +240,6 @@ def test_processes_that_were_to_share_a_gpu_are_refused(monkeypatch: pytest.Monk
 def test_folds_are_not_trained_by_several_processes() -> None:
     Ranks().require_one("train folds", instead="take --fold")
     with pytest.raises(
-        ConfigError, match=r"cannot train folds together\. Leave torchrun out, and take --fold"
+        ConfigError, match=r"cannot train folds together\. Leave .* out, and take --fold"
     ):
         Ranks(0, 2).require_one("train folds", instead="take --fold")

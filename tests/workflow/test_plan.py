@@ -153,3 +153,38 @@ def test_gpus_that_are_asked_for(
 ) -> None:
     monkeypatch.setattr(workflow, "gpus_here", lambda: here)
     assert load(gpu=wanted, device=device).gpu == asked
+
+
+def test_a_training_alone_asks_for_what_others_ask_for(load: Any) -> None:
+    job = load(gpu=1).training_job
+    assert (job.resources, job.launcher(8), job.flag) == ({"gpu": 1}, "", "")
+
+
+def test_gpus_of_one_node_train_in_a_process_each(load: Any) -> None:
+    alone, four = load(gpu=1), load(gpu=1, gpus_per_training=4)
+    assert four.training_job.resources == {"gpu": 4}
+    assert four.training_job.launcher(8) == ""
+    assert four.training_job.flag == "--processes 4"
+    asked = [plan.mem_mb("train")(SimpleNamespace(), attempt=1) for plan in (alone, four)]
+    assert asked[1] == 4 * asked[0]
+
+
+def test_nodes_have_a_task_each_which_starts_the_others(load: Any) -> None:
+    job = load(gpu=1, gpus_per_training=4, nodes_per_training=2).training_job
+    assert job.resources == {
+        "nodes": 2, "tasks": 2, "tasks_per_gpu": 0, "mpi": "srun", "gres": "gpu:4"
+    }  # fmt: skip
+    assert job.launcher(8).startswith("srun --nodes=2 --ntasks=2 --ntasks-per-node=1")
+    assert job.flag == "--processes 4"
+
+
+def test_nodes_without_gpus_have_a_process_each(load: Any) -> None:
+    job = load(gpu=0, nodes_per_training=3).training_job
+    assert "gres" not in job.resources
+    assert job.flag == "--processes 1"
+
+
+def test_processes_that_were_to_share_a_device_are_refused_before_any_job(load: Any) -> None:
+    load(gpu=1, device="cuda:0")
+    with pytest.raises(ConfigError, match=r"device is cuda:0, .* 1 x 2 GPUs"):
+        load(gpu=1, gpus_per_training=2, device="cuda:0")
