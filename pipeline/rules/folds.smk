@@ -49,9 +49,9 @@ rule train:
         f"{RESULTS}/benchmarks/train/{{fold}}.tsv"
     threads: COSTS["train"].threads
     resources:
+        **COHORT.training_job.resources,
         mem_mb=COHORT.mem_mb("train"),
         runtime=COHORT.runtime("train"),
-        **COHORT.training_job.resources,
     params:
         out=lambda wildcards, output: COHORT.folder(output.model),
         pyramids=RESULTS,

@@ -23,9 +23,9 @@ rule train:
         f"{RESULTS}/benchmarks/train.tsv"
     threads: COSTS["train"].threads
     resources:
+        **COHORT.training_job.resources,
         mem_mb=COHORT.mem_mb("train"),
         runtime=COHORT.runtime("train"),
-        **COHORT.training_job.resources,
     params:
         out=lambda wildcards, output: COHORT.folder(output.model),
         pyramids=lambda wildcards, output: COHORT.folder(COHORT.folder(output.model)),
