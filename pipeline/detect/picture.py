@@ -24,7 +24,7 @@ _CLOSEUP_PX = 256
 _GROUND_PX = 1400  # longest side of what is shown of the slide
 _MOST_READ = 6e7  # pixels that are read for it
 _MOST_CELLS = 1500  # of a side of the map of density
-_LEAST_JUDGED = 0.05  # of a core; a few objects on a sliver of it say nothing of their density
+_LEAST_JUDGED = 0.2  # of a core; a few objects on a sliver of it say nothing of their density
 
 
 @dataclass(frozen=True, slots=True, eq=False)

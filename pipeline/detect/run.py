@@ -13,7 +13,7 @@ tiles saw are told apart, and a few dozen bytes for each tile.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +35,7 @@ from saccade.pipeline.export.detections import GeoJsonForm, write_detections_geo
 from saccade.pipeline.files import write_json
 from saccade.pipeline.lock import exclusive
 from saccade.pipeline.model_file import weights_hash
+from saccade.pipeline.objects.batch import ObjectBatch
 from saccade.pipeline.objects.log import ObjectLog
 from saccade.pipeline.objects.store import ObjectStore, write_object_store
 from saccade.pipeline.reading import SlideRef
@@ -108,7 +109,6 @@ def detect_slide(
         RegionError: if regions or places cannot be read, or nothing of the slide lies in them.
         ConfigError: if tiles are not larger than their overlap.
         DivergedError: if the detector gives numbers that are none.
-        ResultsError: if another process is writing to `out`.
     """
     card = read_detection_card(model_path)
     return run_detection(
@@ -159,9 +159,8 @@ def run_detection(
             **options.of_search,
         }
         record = Record(step="detect", inputs={**search, **options.of_files})
-        form = GeoJsonForm(
-            options.gzip, options.most, slide.info.bounds_l0 if options.crop else None
-        )
+        bounds = slide.info.bounds_l0 if options.crop else None
+        form = GeoJsonForm(options.gzip, options.most, bounds)
         whole = all((out / each).exists() for each in (STORE, TABLE, PICTURE, form.name(STEM, 1)))
         if whole and record.matches(out / RECORD) and not options.force:
             return False
@@ -176,16 +175,13 @@ def run_detection(
             counts = Search(slide_ref, plan, finder, options, log, progress).finish()
             found = candidates(log, plan)
             kept = counted_once(found, plan, slide.size_l0, regions, options.nms_iou)
-            facts = {**record.inputs, "code": record.code, "slide_name": name or slide.name}
-            write_object_store(
-                out / STORE, kept_objects(log, kept), classes=model.card.classes, about=facts
-            )
             subject = Subject(
                 slide, pyramid, plan, found.take(kept), model.card.classes, model.card.network,
                 name or slide.name, regions,
             )  # fmt: skip
+            facts = {**record.inputs, "code": record.code, "slide_name": subject.name}
             # Within the workshop: a run that is killed here does not look at the tiles again.
-            _write_files(out, subject, regions, options, form)
+            _write_files(out, subject, kept_objects(log, kept), facts, options, form)
         cost = watch.cost(**counts, objects=int(kept.sum()))
         write_json(out / RECORD, replace(record, cost=cost).as_dict())
         return True
@@ -241,11 +237,13 @@ def counted_once(
 def _write_files(
     out: Path,
     subject: Subject,
-    regions: Sequence[Region],
+    objects: Iterable[ObjectBatch],
+    facts: Mapping[str, Any],
     options: DetectOptions,
     form: GeoJsonForm,
 ) -> None:
-    """GeoJSON, table and picture, from the store."""
+    """The store; and from that GeoJSON, table and picture."""
+    write_object_store(out / STORE, objects, classes=subject.classes, about=facts)
     store = ObjectStore.open(out / STORE)
     write_detections_geojson(
         out,
@@ -255,7 +253,7 @@ def _write_files(
         slide_id=subject.slide.content_hash,
         form=form,
     )
-    counts = count_objects(store.batches(), regions, len(store.classes))
-    judged = judged_areas(subject.pyramid, subject.plan, regions)
+    counts = count_objects(store.batches(), subject.regions, len(store.classes))
+    judged = judged_areas(subject.pyramid, subject.plan, subject.regions)
     write_counts(out / TABLE, counts, judged, classes=store.classes, hpf_mm2=options.hpf_mm2)
     draw_detections(out / PICTURE, picture_of(subject))
