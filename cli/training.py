@@ -52,6 +52,7 @@ def train(
 
     With `splits.folds` in the settings: a model for each fold, and how good they are together. With
     `kind: saliency`: a network that says where people look, from points, maps or outlines. With
+    `kind: segmentation`: one that names the class of each pixel, from annotations. With
     `kind: features`: a model over features of tiles that are there already.
     """
     from saccade.cli.tables import cross_validation_lines, epoch_line, failure_table
@@ -63,13 +64,16 @@ def train(
     from saccade.pipeline.ranks import ranks_of_torchrun
     from saccade.pipeline.saliency.config import SaliencyConfig
     from saccade.pipeline.saliency.train import train_saliency
+    from saccade.pipeline.segmentation.config import SegmentationConfig
+    from saccade.pipeline.segmentation.train import train_segmentation
     from saccade.pipeline.sheet import read_sheet
     from saccade.pipeline.train import train as run
     from saccade.pipeline.yaml_config import load_any_config
 
     settings = load_any_config(config)
-    if isinstance(settings, SaliencyConfig) and fold is not None:
-        raise typer.BadParameter("a saliency run has no folds.", param_hint="--fold")
+    if isinstance(settings, SaliencyConfig | SegmentationConfig) and fold is not None:
+        kind = "saliency" if isinstance(settings, SaliencyConfig) else "segmentation"
+        raise typer.BadParameter(f"a {kind} run has no folds.", param_hint="--fold")
     if by_sheet and fold is not None:
         raise typer.BadParameter("wants folds, and --by-sheet none.", param_hint="--fold")
     targets = settings.task.targets if isinstance(settings, RunConfig) else ()
@@ -86,11 +90,15 @@ def train(
             "report": lambda line: say(epoch_line(line, settings.training.epochs)),
             "progress": progress if ranks.first else None,
         }
-        if not isinstance(settings, BagsConfig):
+        if isinstance(settings, RunConfig | SaliencyConfig):
             common["pyramids"] = pyramids
         if isinstance(settings, SaliencyConfig):
             ranks.require_one("train a saliency network", instead="train it in one process")
             result = train_saliency(settings, rows, out, **common)
+            failures, lines = result.failures, [f"{result.model}"]
+        elif isinstance(settings, SegmentationConfig):
+            ranks.require_one("train a segmentation network", instead="train it in one process")
+            result = train_segmentation(settings, rows, out, **common)
             failures, lines = result.failures, [f"{result.model}"]
         elif not by_sheet and ((folds := settings.splits.folds) or fold is not None):
             ranks.require_one("train folds", instead="give each process a --fold of its own")

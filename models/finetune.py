@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from torch import nn
 
 from saccade.models.attention_sampling import AttentionSampling
-from saccade.models.encoders import Encoder
+from saccade.models.encoders import Encoder, rest
 
 Finetune = Literal["all", "last_block", "frozen"]
 
@@ -74,34 +74,81 @@ def choose_what_learns(encoder: Encoder, policy: Finetune) -> None:
         encoder: to be trained.
         policy: `all` freezes nothing, `last_block` what comes before the last block, `frozen` all.
     """
-    number, head = layers_of(encoder.trunk)
+    encoder.freeze(kept_as_they_are(encoder.trunk, policy))
+
+
+def kept_as_they_are(trunk: nn.Module, policy: Finetune) -> list[str]:
+    """Names of the parameters of a trunk that a policy freezes, as for `choose_what_learns`."""
+    number, head = layers_of(trunk)
     first = {"all": 0, "last_block": head - 1, "frozen": head + 1}[policy]
-    encoder.freeze(name for name, layer in number.items() if layer < first)
+    return [name for name, layer in number.items() if layer < first]
+
+
+class Resting(nn.Module):
+    """A network in training of whose trunk some layers stay as they are.
+
+    These are in evaluation mode whatever `train()` says: without dropout, and with batch norms that
+    neither look at the batch nor change their statistics.
+
+    Args:
+        network: to be trained.
+        trunk: the part of it that a policy is for.
+        policy: as for `choose_what_learns`.
+    """
+
+    def __init__(self, network: nn.Module, trunk: nn.Module, policy: Finetune) -> None:
+        super().__init__()
+        self.network = network
+        self._frozen = frozenset(kept_as_they_are(trunk, policy))
+        self._trunk = [trunk]  # in a list, so that it is no part of this for a second time
+        for name in self._frozen:
+            trunk.get_parameter(name).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Resting":
+        """Set training mode, but for what is frozen."""
+        super().train(mode)
+        if self._frozen:
+            rest(self._trunk[0], self._frozen)
+        return self
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the network makes of its inputs."""
+        return self.network(*inputs)
 
 
 def parameter_groups(
     model: AttentionSampling, *, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
+    """What of a model learns, in groups for an optimizer: `groups_around` its encoder's trunk."""
+    return groups_around(
+        model.encoder.trunk, model, weight_decay=weight_decay, layer_decay=layer_decay
+    )
+
+
+def groups_around(
+    trunk: Any, model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
     """What learns, in groups for an optimizer.
 
     `lr_scale` of a group is its share of the learning rate: `layer_decay ** (head - layer)` in the
-    encoder, so that the last block has `layer_decay`, the one before it its square, and so on; 1 in
-    attention and head. Weights decay but for norms and biases, which have one dimension, and what a
-    timm model wants spared, such as embeddings of positions.
+    trunk, so that the last block has `layer_decay`, the one before it its square, and so on; 1 in
+    what is not of the trunk, such as attention and head. Weights decay but for norms and biases,
+    which have one dimension, and what a timm model wants spared, such as embeddings of positions.
 
     Args:
+        trunk: part of the model.
         model: frozen parameters are left out.
         weight_decay: of all that decays.
         layer_decay: by how much slower each layer learns than the one after it; 1 for alike.
     """
-    trunk: Any = model.encoder.trunk
     number, head = layers_of(trunk)
     spared = set(trunk.no_weight_decay()) if hasattr(trunk, "no_weight_decay") else set()
+    of_trunk = {id(parameter): name for name, parameter in trunk.named_parameters()}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for full_name, parameter in model.named_parameters():
-        name = full_name.removeprefix("encoder.trunk.")
-        layer = head if name == full_name else number[name]
-        decays = parameter.ndim > 1 and (name == full_name or name not in spared)
+    for parameter in model.parameters():
+        name = of_trunk.get(id(parameter))
+        layer = head if name is None else number[name]
+        decays = parameter.ndim > 1 and name not in spared
         if parameter.requires_grad:
             groups.setdefault((layer_decay ** (head - layer), decays), []).append(parameter)
     return [

@@ -48,7 +48,8 @@ class SmpNetwork(nn.Module):
     @property
     def trunk(self) -> nn.Module:
         """The part that sees pixels, and may have learnt from other images."""
-        return cast("nn.Module", self.network.encoder)
+        encoder: Any = self.network.encoder
+        return cast("nn.Module", getattr(encoder, "model", encoder))  # one of timm's lies within
 
     @functools.cached_property
     def margin(self) -> int:

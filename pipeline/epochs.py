@@ -8,7 +8,7 @@ validation loss; the last one without validation), `last.safetensors`, `metrics.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -77,18 +77,51 @@ def fit_epoch(
     Raises:
         DivergedError: if the loss is no longer a number.
     """
-    model.train()
     dice = generator_for("order", settings.seed, epoch)
     order = torch.randperm(len(examples), generator=dice).tolist()
+    starts = range(0, len(order), settings.batch)
+    steps = ([examples[i] for i in order[start : start + settings.batch]] for start in starts)
+    return fit_steps(settings, model, optimizer, steps, len(starts), epoch, loss_of)
+
+
+def fit_steps(
+    settings: Settings,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    steps: Iterable[Sequence[Example]],
+    count: int,
+    epoch: int,
+    loss_of: Callable[[Example], Tensor],
+) -> float:
+    """Take a step for each of `steps`, whose examples' gradients add up; none for an empty one.
+
+    Args:
+        settings: of the training.
+        model: put into training mode.
+        optimizer: of the model; `lr_scale` of a group is its share of the learning rate.
+        steps: what each step sees, in order.
+        count: how many there are.
+        epoch: from 0.
+        loss_of: of one example.
+
+    Returns:
+        The mean loss over all examples.
+
+    Raises:
+        DivergedError: if the loss is no longer a number, or no step saw anything.
+    """
+    model.train()
     losses: list[float] = []
-    for start in range(0, len(order), settings.batch):
+    for number, step in enumerate(steps):
+        if not step:
+            continue
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, epoch + start / len(order))
-        batch = [examples[i] for i in order[start : start + settings.batch]]
+            rate = learning_rate(settings, epoch + number / count)
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         optimizer.zero_grad()
-        for example in batch:
+        for example in step:
             loss = loss_of(example)
-            torch.autograd.backward(loss / len(batch))
+            torch.autograd.backward(loss / len(step))
             losses.append(float(loss.detach()))
         if not all(map(math.isfinite, losses)):
             raise DivergedError(
@@ -97,6 +130,8 @@ def fit_epoch(
         if settings.clip_norm:
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
         optimizer.step()
+    if not losses:
+        raise DivergedError(f"nothing could be read for any step of epoch {epoch + 1}.")
     return float(np.mean(losses))
 
 

@@ -17,17 +17,21 @@ from saccade.pipeline.bags.config import BagsConfig
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.saliency.config import SaliencyConfig
+from saccade.pipeline.segmentation.config import SegmentationConfig
 
 T = TypeVar("T")
 
-AnyConfig = RunConfig | SaliencyConfig | BagsConfig
+AnyConfig = RunConfig | SaliencyConfig | BagsConfig | SegmentationConfig
 
 _KINDS: dict[str, type[AnyConfig]] = {
     "slides": RunConfig,
     "saliency": SaliencyConfig,
     "features": BagsConfig,
+    "segmentation": SegmentationConfig,
 }
 _TEXTS = tuple[str, ...]
+_OPTIONS = dict[str, Any]
+"""Options of a network, which only the network knows: numbers, texts, and lists of them."""
 
 
 def load_config(path: Path) -> RunConfig:
@@ -127,6 +131,8 @@ def _value(hint: Any, node: yaml.Node, name: str, key: str) -> Any:
             return value
         if kind == _TEXTS and type(value) is list and all(type(each) is str for each in value):
             return tuple(value)
+        if kind == _OPTIONS and type(value) is dict and all(type(each) is str for each in value):
+            return value
     raise ConfigError(f"{_at(name, node)}: {key} must be {_wanted(hint)}, found {value!r}.")
 
 
@@ -156,6 +162,7 @@ def _wanted(hint: Any) -> str:
         str: "text",
         bool: "true or false",
         _TEXTS: "a list of texts, such as [a, b]",
+        _OPTIONS: "options by name, such as {finest: 4}",
     }
     parts = []
     for kind in _alternatives(hint):

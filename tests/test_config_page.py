@@ -11,6 +11,7 @@ import yaml
 from saccade.pipeline.bags.config import BagsConfig
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.saliency.config import SaliencyConfig
+from saccade.pipeline.segmentation.config import SegmentationConfig
 from saccade.pipeline.sheet import COLUMNS, REQUIRED, read_sheet
 from saccade.pipeline.yaml_config import load_any_config, load_config, parse_config
 
@@ -49,8 +50,12 @@ def test_every_setting_of_a_run_is_described_with_its_default(name: str, section
         assert getattr(getattr(written, name), key) == getattr(section, key), key
 
 
-SHARED = ("pyramid", "view", "splits")  # by several kinds of run
-OTHERS = {"saliency": SaliencyConfig(), "features": BagsConfig()}
+SHARED = ("pyramid", "view", "splits", "augment")  # by several kinds of run
+OTHERS = {
+    "saliency": SaliencyConfig(),
+    "features": BagsConfig(),
+    "segmentation": SegmentationConfig(),
+}
 OF_OTHERS = [
     (kind, field.name)
     for kind, config in OTHERS.items()
@@ -70,6 +75,8 @@ def test_every_setting_of_another_kind_of_run_is_described_with_its_default(
     for key, cells in described.items():
         written = yaml.safe_load(cells[-1].strip("`"))
         default = getattr(section, key)
+        if isinstance(written, list):
+            written = tuple(written)
         assert written == default or float(written) == default, key
 
 

@@ -96,6 +96,10 @@ class _ImageTruth:
         width, height = size_l0
         self._image_px = width / image.shape[1], height / image.shape[0]
 
+    def downsample(self, mpp: float) -> tuple[float, float]:
+        """See `SlideTruth.downsample`."""
+        return mpp / self._slide_mpp[0], mpp / self._slide_mpp[1]
+
     def _numbers(
         self,
         corner_l0: tuple[float, float],
@@ -106,8 +110,8 @@ class _ImageTruth:
         of: NumberImage | NDArray[np.int32] | None = None,
     ) -> NDArray[np.int32]:
         """What the image says under the centres of a window, and `beyond` outside it."""
-        downsample = mpp / self._slide_mpp[0], mpp / self._slide_mpp[1]
-        centres = Centres.of(corner_l0, size_px, downsample, image_px=self._image_px)
+        step = self.downsample(mpp)
+        centres = Centres.of(corner_l0, size_px, step, image_px=self._image_px)
         found, known = within(size_px, beyond), centres.inside(self._image.shape)
         rows, cols = centres.rows[known[0]], centres.cols[known[1]]
         if not len(rows) or not len(cols):

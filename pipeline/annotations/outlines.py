@@ -46,11 +46,15 @@ class OutlinedAreas:
         self.objects = TrueObjects(np.array(numbers, np.uint8)[order], boxes)
         self._class_of = np.concatenate([[unannotated], self.objects.classes]).astype(np.uint8)
 
+    def downsample(self, mpp: float) -> tuple[float, float]:
+        """See `SlideTruth.downsample`."""
+        return mpp / self._slide_mpp[0], mpp / self._slide_mpp[1]
+
     def labels(
         self, x_l0: float, y_l0: float, size_px: tuple[int, int], mpp: float
     ) -> NDArray[np.uint8]:
         """See `SlideTruth.labels`."""
-        downsample = self._downsample(mpp)
+        downsample = self.downsample(mpp)
         found = self._class_of[self.instances(x_l0, y_l0, size_px, mpp)]
         inside = Centres.of((x_l0, y_l0), size_px, downsample).inside(self._size_l0[::-1])
         known = np.full_like(found, IGNORED)
@@ -61,7 +65,7 @@ class OutlinedAreas:
         self, x_l0: float, y_l0: float, size_px: tuple[int, int], mpp: float
     ) -> NDArray[np.int32]:
         """See `SlideTruth.instances`; areas of the background have a number, too."""
-        corner, step = np.array([x_l0, y_l0]), np.array(self._downsample(mpp))
+        corner, step = np.array([x_l0, y_l0]), np.array(self.downsample(mpp))
         end = corner + step * size_px
         boxes = self.objects.boxes_l0
         near = (boxes[:, :2] < end).all(axis=1) & (boxes[:, 2:] > corner).all(axis=1)
@@ -70,9 +74,6 @@ class OutlinedAreas:
             rings = [(ring - corner) / step for ring in self._rings[place]]
             found[inside_rings(rings, (size_px[1], size_px[0]))] = place + 1
         return found
-
-    def _downsample(self, mpp: float) -> tuple[float, float]:
-        return mpp / self._slide_mpp[0], mpp / self._slide_mpp[1]
 
 
 def outlined_areas(

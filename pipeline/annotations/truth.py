@@ -49,6 +49,9 @@ class SlideTruth(Protocol):
     def objects(self) -> TrueObjects:
         """The objects."""
 
+    def downsample(self, mpp: float) -> tuple[float, float]:
+        """(x, y) level-0 pixels that one pixel at `mpp` spans."""
+
     def labels(
         self, x_l0: float, y_l0: float, size_px: tuple[int, int], mpp: float
     ) -> NDArray[np.uint8]:
