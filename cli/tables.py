@@ -20,7 +20,15 @@ _METRICS = {
     "auc": "AUC",
 }
 """How metrics are called, in the order in which they are said; the AUC's interval comes last."""
-_FOLLOWED = {"loss": "loss", "auc": "auc", "r2": "R2", "c_index": "C-index", "mean_iu": "mIoU"}
+_FOLLOWED = {
+    "loss": "loss",
+    "auc": "auc",
+    "r2": "R2",
+    "c_index": "C-index",
+    "mean_iu": "mIoU",
+    "ap50": "AP50",
+    "f1": "F1",
+}
 
 
 def epoch_line(line: Mapping[str, Any], epochs: int) -> str:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from saccade.cli.errors import input_errors_in_one_line
 from saccade.cli.options import DeviceOption, OutOption, ReplaceOption
 from saccade.cli.progress import progress_bar, say
+
+if TYPE_CHECKING:
+    from saccade.pipeline.detection.config import DetectionConfig
+    from saccade.pipeline.saliency.config import SaliencyConfig
+    from saccade.pipeline.segmentation.config import SegmentationConfig
+    from saccade.pipeline.sheet import SheetRow
+    from saccade.pipeline.train import TrainingResult
 
 
 @input_errors_in_one_line
@@ -53,7 +60,8 @@ def train(
     With `splits.folds` in the settings: a model for each fold, and how good they are together. With
     `kind: saliency`: a network that says where people look, from points, maps or outlines. With
     `kind: segmentation`: one that names the class of each pixel, from annotations. With
-    `kind: features`: a model over features of tiles that are there already.
+    `kind: detection`: one that finds objects, from the same. With `kind: features`: a model over
+    features of tiles that are there already.
     """
     from saccade.cli.tables import cross_validation_lines, epoch_line, failure_table
     from saccade.pipeline.bags.config import BagsConfig
@@ -63,17 +71,13 @@ def train(
     from saccade.pipeline.cross_validation import cross_validate
     from saccade.pipeline.ranks import ranks_of_torchrun
     from saccade.pipeline.saliency.config import SaliencyConfig
-    from saccade.pipeline.saliency.train import train_saliency
-    from saccade.pipeline.segmentation.config import SegmentationConfig
-    from saccade.pipeline.segmentation.train import train_segmentation
     from saccade.pipeline.sheet import read_sheet
     from saccade.pipeline.train import train as run
-    from saccade.pipeline.yaml_config import load_any_config
+    from saccade.pipeline.yaml_config import kind_of, load_any_config
 
     settings = load_any_config(config)
-    if isinstance(settings, SaliencyConfig | SegmentationConfig) and fold is not None:
-        kind = "saliency" if isinstance(settings, SaliencyConfig) else "segmentation"
-        raise typer.BadParameter(f"a {kind} run has no folds.", param_hint="--fold")
+    if not isinstance(settings, RunConfig | BagsConfig) and fold is not None:
+        raise typer.BadParameter(f"a {kind_of(settings)} run has no folds.", param_hint="--fold")
     if by_sheet and fold is not None:
         raise typer.BadParameter("wants folds, and --by-sheet none.", param_hint="--fold")
     targets = settings.task.targets if isinstance(settings, RunConfig) else ()
@@ -92,13 +96,9 @@ def train(
         }
         if isinstance(settings, RunConfig | SaliencyConfig):
             common["pyramids"] = pyramids
-        if isinstance(settings, SaliencyConfig):
-            ranks.require_one("train a saliency network", instead="train it in one process")
-            result = train_saliency(settings, rows, out, **common)
-            failures, lines = result.failures, [f"{result.model}"]
-        elif isinstance(settings, SegmentationConfig):
-            ranks.require_one("train a segmentation network", instead="train it in one process")
-            result = train_segmentation(settings, rows, out, **common)
+        if not isinstance(settings, RunConfig | BagsConfig):
+            ranks.require_one(f"train with kind {kind_of(settings)}", instead="use one process")
+            result = _train_on_annotations(settings, rows, out, **common)
             failures, lines = result.failures, [f"{result.model}"]
         elif not by_sheet and ((folds := settings.splits.folds) or fold is not None):
             ranks.require_one("train folds", instead="give each process a --fold of its own")
@@ -136,6 +136,26 @@ def _train_together(config: Path, options: Mapping[str, Any], processes: str) ->
     count = processes_here(processes, str(options["--device"]))
     if not train_together(words, count, os.environ):
         raise typer.Exit(code=1)
+
+
+def _train_on_annotations(
+    settings: SaliencyConfig | SegmentationConfig | DetectionConfig,
+    rows: Sequence[SheetRow],
+    out: Path,
+    **common: Any,
+) -> TrainingResult:
+    """Train what learns from more than a label a slide: once, in one process."""
+    from saccade.pipeline.detection.config import DetectionConfig
+    from saccade.pipeline.detection.train import train_detection
+    from saccade.pipeline.saliency.train import train_saliency
+    from saccade.pipeline.segmentation.config import SegmentationConfig
+    from saccade.pipeline.segmentation.train import train_segmentation
+
+    if isinstance(settings, SegmentationConfig):
+        return train_segmentation(settings, rows, out, **common)
+    if isinstance(settings, DetectionConfig):
+        return train_detection(settings, rows, out, **common)
+    return train_saliency(settings, rows, out, **common)
 
 
 @input_errors_in_one_line

@@ -15,19 +15,21 @@ import yaml
 
 from saccade.pipeline.bags.config import BagsConfig
 from saccade.pipeline.config import RunConfig
+from saccade.pipeline.detection.config import DetectionConfig
 from saccade.pipeline.errors import ConfigError
 from saccade.pipeline.saliency.config import SaliencyConfig
 from saccade.pipeline.segmentation.config import SegmentationConfig
 
 T = TypeVar("T")
 
-AnyConfig = RunConfig | SaliencyConfig | BagsConfig | SegmentationConfig
+AnyConfig = RunConfig | SaliencyConfig | BagsConfig | SegmentationConfig | DetectionConfig
 
 _KINDS: dict[str, type[AnyConfig]] = {
     "slides": RunConfig,
     "saliency": SaliencyConfig,
     "features": BagsConfig,
     "segmentation": SegmentationConfig,
+    "detection": DetectionConfig,
 }
 _TEXTS = tuple[str, ...]
 _OPTIONS = dict[str, Any]
@@ -44,9 +46,16 @@ def load_config(path: Path) -> RunConfig:
     """
     config = load_any_config(path)
     if not isinstance(config, RunConfig):
-        (kind,) = (name for name, known in _KINDS.items() if type(config) is known)
-        raise ConfigError(f"{path.name}: is of kind {kind}; wanted settings of kind slides.")
+        raise ConfigError(
+            f"{path.name}: is of kind {kind_of(config)}; wanted settings of kind slides."
+        )
     return config
+
+
+def kind_of(config: AnyConfig) -> str:
+    """What a file says after `kind:` to hold such settings."""
+    (kind,) = (name for name, known in _KINDS.items() if type(config) is known)
+    return kind
 
 
 def load_any_config(path: Path) -> AnyConfig:

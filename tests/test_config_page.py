@@ -10,6 +10,7 @@ import yaml
 
 from saccade.pipeline.bags.config import BagsConfig
 from saccade.pipeline.config import RunConfig
+from saccade.pipeline.detection.config import DetectionConfig
 from saccade.pipeline.saliency.config import SaliencyConfig
 from saccade.pipeline.segmentation.config import SegmentationConfig
 from saccade.pipeline.sheet import COLUMNS, REQUIRED, read_sheet
@@ -55,6 +56,7 @@ OTHERS = {
     "saliency": SaliencyConfig(),
     "features": BagsConfig(),
     "segmentation": SegmentationConfig(),
+    "detection": DetectionConfig(),
 }
 OF_OTHERS = [
     (kind, field.name)

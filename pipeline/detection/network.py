@@ -45,6 +45,8 @@ def build_detector(
         raise ValueError(
             f"{name} has no option {strange[0]!r}; it has: {', '.join(known_options)}."
         )
+    if (norm := (options or {}).get("norm", "group")) not in ("batch", "group"):
+        raise ValueError(f"norm must be batch or group, got {norm!r}.")
     return build(of, classes=classes, **options or {})
 
 

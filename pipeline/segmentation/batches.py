@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saccade.pipeline.annotations.balanced import Aim
+from saccade.pipeline.annotations.slides import AnnotatedSlide
 from saccade.pipeline.augment import Change, turn
 from saccade.pipeline.reading import TileReader, TileRequest
 from saccade.pipeline.seeds import generator_for
 from saccade.pipeline.segmentation.config import SegmentationConfig
-from saccade.pipeline.segmentation.examples import AnnotatedSlide
 from saccade.pipeline.segmentation.targets import target_of
 from saccade.tiling.errors import SlideError
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from saccade.models.finetune import Resting, groups_around
 from saccade.models.segmentation_losses import cross_entropy, soft_dice_loss
 from saccade.pipeline.annotations.balanced import Aim, BalancedTiles
+from saccade.pipeline.annotations.slides import AnnotatedSlide, grid_of
 from saccade.pipeline.epochs import fit_steps
 from saccade.pipeline.metrics.segmentation import IGNORED, confusion, segmentation_metrics
 from saccade.pipeline.segmentation.batches import Batch, TileSource, drop_empty
 from saccade.pipeline.segmentation.config import SegmentationConfig
-from saccade.pipeline.segmentation.examples import AnnotatedSlide, grid_of
 from saccade.pipeline.segmentation.model_file import SegmentationCard
 from saccade.pipeline.segmentation.network import as_segmenter
 from saccade.pipeline.segmentation.probabilities import shown_probabilities

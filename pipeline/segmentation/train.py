@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saccade.pipeline.annotations.slides import AnnotatedSlides, load_annotated
 from saccade.pipeline.epochs import run_epochs
 from saccade.pipeline.files import write_json
 from saccade.pipeline.lock import exclusive
@@ -18,7 +19,6 @@ from saccade.pipeline.reading import TileReader
 from saccade.pipeline.record import RECORD, Record, Stopwatch
 from saccade.pipeline.segmentation.batches import TileSource
 from saccade.pipeline.segmentation.config import SegmentationConfig
-from saccade.pipeline.segmentation.examples import AnnotatedSlides, load_annotated
 from saccade.pipeline.segmentation.first_weights import card_of, fresh_network
 from saccade.pipeline.segmentation.fit import Bench, make_bench, train_epoch, validate
 from saccade.pipeline.segmentation.model_file import save_segmentation_model

@@ -12,6 +12,7 @@ from PIL import Image
 
 from saccade.pipeline.annotations.balanced import Aim
 from saccade.pipeline.annotations.config import AnnotationsConfig
+from saccade.pipeline.annotations.slides import grid_of, load_annotated
 from saccade.pipeline.config import AugmentConfig
 from saccade.pipeline.errors import ConfigError, ModelFileError, ResultsError, SheetError
 from saccade.pipeline.reading import TileReader
@@ -23,7 +24,6 @@ from saccade.pipeline.segmentation.config import (
     SegmentationTilesConfig,
     SegmentationTrainingConfig,
 )
-from saccade.pipeline.segmentation.examples import grid_of, load_annotated
 from saccade.pipeline.segmentation.first_weights import card_of, fresh_network
 from saccade.pipeline.segmentation.fit import make_bench, train_epoch, validate
 from saccade.pipeline.segmentation.model_file import load_segmentation_model

@@ -1,22 +1,41 @@
-"""Slides of a segmentation run with what is known of them; broken ones are named and left out."""
+"""Slides of a training run with what is known of them; broken ones are named and left out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from saccade.pipeline.annotations.balanced import Aim
 from saccade.pipeline.annotations.class_cells import ClassCells, count_classes
+from saccade.pipeline.annotations.config import AnnotationsConfig
 from saccade.pipeline.annotations.open_truth import annotation_path, open_truth
 from saccade.pipeline.errors import SheetError, TargetError
 from saccade.pipeline.open_slides import SlideRef
-from saccade.pipeline.segmentation.config import SegmentationConfig
 from saccade.pipeline.sheet import SheetRow
 from saccade.tiling import open_slide
 from saccade.tiling.errors import SlideError
 from saccade.tiling.hashing import file_hash
+
+
+class TileScale(Protocol):
+    """How large tiles are."""
+
+    @property
+    def size_px(self) -> int: ...  # noqa: D102
+    @property
+    def mpp(self) -> float: ...  # noqa: D102
+
+
+class RunOnTiles(Protocol):
+    """What the settings of a run on tiles of annotated slides have to say."""
+
+    @property
+    def annotations(self) -> AnnotationsConfig: ...  # noqa: D102
+    @property
+    def tiles(self) -> TileScale: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +76,7 @@ class AnnotatedSlides:
 
 def load_annotated(
     rows: Sequence[SheetRow],
-    config: SegmentationConfig,
+    config: RunOnTiles,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> AnnotatedSlides:
@@ -89,7 +108,7 @@ def load_annotated(
     return slides
 
 
-def _load(row: SheetRow, config: SegmentationConfig) -> tuple[AnnotatedSlide, list[str]]:
+def _load(row: SheetRow, config: RunOnTiles) -> tuple[AnnotatedSlide, list[str]]:
     tiles = config.tiles
     with open_slide(row.path, mpp=row.mpp) as slide:
         truth = open_truth(config.annotations, row.slide, slide)
