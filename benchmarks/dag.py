@@ -9,6 +9,7 @@ need no trained model to be planned are on: pyramid, train, predict, export, sal
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 ROOT = Path(__file__).parents[1]
 
@@ -92,7 +94,9 @@ def draw(path: Path, plans: list[Plan]) -> None:
         axes.grid(True, color="#dddddd")
         for x, y in zip(slides, values, strict=True):
             axes.annotate(f"{y:.0f}", (x, y), textcoords="offset points", xytext=(0, 6))
-        axes.margins(0.15)
+        axes.margins(x=0.15)
+        axes.set_ylim(10 ** math.floor(math.log10(min(values))), 3 * max(values))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     figure.savefig(path)
 
 

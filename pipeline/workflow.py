@@ -11,15 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from saccade.pipeline.config import ModelConfig, RunConfig
-from saccade.pipeline.errors import ConfigError, SheetError
+from saccade.pipeline.config import RunConfig
+from saccade.pipeline.errors import SheetError
 from saccade.pipeline.job_costs import COSTS, gpus_here
 from saccade.pipeline.sheet import RESERVED, SheetRow, of_split, read_sheet
 from saccade.pipeline.splits import OVERVIEW
 from saccade.pipeline.training_job import TrainingJob
 from saccade.pipeline.training_plan import TrainingPlan
+from saccade.pipeline.workflow_checks import refuse_what_cannot_be
 from saccade.pipeline.yaml_config import load_config
-from saccade.tiling.remote import Url
 
 SLIDE = rf"(?!(?:{'|'.join(RESERVED)})/)[A-Za-z0-9][A-Za-z0-9._-]*"
 """The wildcard `slide`: what the sheet takes for a name; a list of all names would be slow."""
@@ -40,8 +40,12 @@ class Cohort:
     settings: Mapping[str, Any]
 
     @classmethod
-    def load(cls, settings: Mapping[str, Any]) -> Cohort:
+    def load(cls, settings: Mapping[str, Any], *, check: bool = True) -> Cohort:
         """Read the sheet and the run's settings that the workflow's config names.
+
+        Args:
+            settings: the workflow's config.
+            check: whether what they say can be done, and all slides are there.
 
         Raises:
             InputError: if either says something that cannot be, or a slide's file is missing.
@@ -49,79 +53,10 @@ class Cohort:
         run = load_config(Path(settings["run"]))
         rows = read_sheet(Path(settings["slides"]), run.task.targets)
         cohort = cls(tuple(rows), run, settings)
-        cohort._check()
+        if check:
+            refuse_what_cannot_be(rows, run, settings, cohort.training)
+            cohort.training_job  # noqa: B018 - refuses what cannot be
         return cohort
-
-    def _check(self) -> None:
-        self._refuse_secrets()
-        self._refuse_fetching()
-        self.training_job  # noqa: B018 - refuses what cannot be
-        places = [row.path for row in self.rows]
-        lost = [str(p) for p in places if isinstance(p, Path) and not p.exists()]
-        if lost:
-            raise SheetError(
-                f"{self.settings['slides']}: {len(lost)} of {len(self.rows)} slides are not where "
-                f"the sheet says, the first is {lost[0]}."
-            )
-        if self.folds and self._split:
-            raise ConfigError(
-                f"{self.settings['run']}: with splits.folds each slide is predicted by the fold "
-                f"that holds it out, so predict has to be all; it is {self._split}."
-            )
-        if self.settings.get("evidence") and not self.settings["embed"]:
-            raise ConfigError(
-                f"evidence is {self.settings['evidence']}, a model over features, and embed is "
-                "null. Say in embed what makes the features that it was trained on."
-            )
-        if self.settings["mask"] and not self._model_config.has_masks:
-            raise ConfigError(
-                f"mask is {self.settings['mask']}, but the encoder has no attention modules. Set "
-                "model.encoder: residual_attention or model.attention_module: mixed in "
-                f"{self.settings['run']}, or leave mask at null."
-            )
-        if self.settings["mask"] and self._model_config.looks_within:
-            raise ConfigError(
-                f"mask is {self.settings['mask']}, but the encoder looks at a part of each tile, "
-                "where a spatial transformer says, and its masks are of that part. Leave mask at "
-                "null, or take a model with model.spatial_transformer: none."
-            )
-        if self.training and (lacking := self.training.lacking()):
-            raise SheetError(f"{self.settings['slides']}: {lacking}")
-
-    @property
-    def _model_config(self) -> ModelConfig:
-        """The networks: of the model that is there already, or of the one to be trained."""
-        if not self.settings["model"]:
-            return self.run.model
-        from saccade.pipeline.model_file import read_card  # imports torch; few workflows ask
-
-        return read_card(Path(self.settings["model"])).model
-
-    def _refuse_fetching(self) -> None:
-        """Jobs do not reach for weights: nodes have no network, and what is fetched may change."""
-        embed = self.settings.get("embed") or {}
-        encoder = str(embed.get("encoder", "")).removeprefix("timm:")
-        wanted = None
-        if self.training and self.run.model.pretrained:
-            wanted, key = self.run.model.encoder, f"model.weights in {self.settings['run']}"
-        elif encoder.startswith(("hf-hub:", "hf_hub:")) and "weights" not in embed:
-            wanted, key = f"timm:{encoder}", "embed: {weights: ...}"
-        if wanted:
-            raise ConfigError(
-                f"the weights of {wanted} would be fetched by a job, which may have no network. "
-                f"Fetch them once, `saccade fetch {wanted} --out weights`, and name the file in "
-                f"{key}" + ("; model.pretrained: false." if self.run.model.pretrained else ".")
-            )
-
-    def _refuse_secrets(self) -> None:
-        """Snakemake writes the commands it calls into logs, the whole URL included."""
-        for row in self.rows:
-            if isinstance(row.path, Url) and row.path.text != str(row.path):
-                raise SheetError(
-                    f"{self.settings['slides']}: the URL of slide {row.slide} has a password or a "
-                    f"part from '?' on, which would stand in the logs: {row.path}. Give the plain "
-                    "URL, and the credentials to the environment or the protocol's own files."
-                )
 
     @cached_property
     def _by_name(self) -> dict[str, SheetRow]:
@@ -297,9 +232,9 @@ class Cohort:
         return "" if mpp is None else f"--mpp {mpp}"
 
     @staticmethod
-    def folder(path: str) -> str:
-        """The folder a file lies in."""
-        return str(Path(path).parent)
+    def folder(path: str, up: int = 1) -> str:
+        """The folder a file lies in, or one so many further up."""
+        return str(Path(path).parents[up - 1])
 
 
 def sheet_table(path: Path) -> pd.DataFrame:

@@ -10,16 +10,18 @@ from saccade.pipeline.workflow import SLIDE, Cohort, sheet_table
 min_version("9.0")
 
 
-validate(config, "../schemas/config.schema.yaml")
+validate(config, "../schemas/config.schema.yaml")  # fills in defaults, too
 
 
 # Inert unless asked for by --software-deployment-method apptainer.
 container: config["container"]
 
 
-# A mistake in the sheet or in the run's settings stops here, before the first job.
-COHORT = Cohort.load(config)
-validate(sheet_table(Path(config["slides"])), "../schemas/slides.schema.yaml")
+# A mistake in the sheet or in the run's settings stops here, before the first job. On a cluster each
+# job reads them again: looking for all slides each time would grow with the square of the cohort.
+COHORT = Cohort.load(config, check=workflow.is_main_process)
+if workflow.is_main_process:
+    validate(sheet_table(Path(config["slides"])), "../schemas/slides.schema.yaml")
 RESULTS = config["results"]
 
 

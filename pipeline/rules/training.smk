@@ -28,7 +28,7 @@ rule train:
         runtime=COHORT.runtime("train"),
     params:
         out=lambda wildcards, output: COHORT.folder(output.model),
-        pyramids=lambda wildcards, output: COHORT.folder(COHORT.folder(output.model)),
+        pyramids=lambda wildcards, output: COHORT.folder(output.model, up=2),
         device=config["device"],
         launcher=lambda wildcards, threads: COHORT.training_job.launcher(threads),
         processes=COHORT.training_job.flag,
