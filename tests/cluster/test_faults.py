@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import sys
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +45,7 @@ class Disturbed:
         said: all that it said.
         twins: jobs that predicted the slide `held` at the same time.
         cancelled: the job that was cancelled.
+        slow: the job whose time ended.
         stranded: the job whose node went down.
     """
 
@@ -51,6 +55,7 @@ class Disturbed:
     said: str
     twins: list[Job]
     cancelled: Job
+    slow: Job
     stranded: Job
 
 
@@ -92,7 +97,9 @@ def disturbed(
     (faults / "go").touch()
     (cancelled,) = met(slurm, faults, "export.cancelled")
     slurm.ask("scancel", cancelled.number)
-    wait_for("the end of a job's time", lambda: "TIMEOUT" in states(slurm), limit_s=LIMIT_S)
+    (slow,) = met(slurm, faults, "export.slow")
+    slurm.ask("scontrol", "update", f"jobid={slow.number}", "TimeLimit=1")  # Slurm's shortest
+    wait_for("the end of its time", lambda: ends(slurm)[slow.number], limit_s=LIMIT_S)
     (stranded,) = met(slurm, faults, "saliency.stranded")
     slurm.ask("scontrol", "update", f"nodename={stranded.node}", "state=down", "reason=test")
     try:
@@ -100,7 +107,7 @@ def disturbed(
     finally:
         second.kill()
     said = (folder / "second.log").read_text()
-    return Disturbed(desk, slurm, code, said, twins, cancelled, stranded)
+    return Disturbed(desk, slurm, code, said, twins, cancelled, slow, stranded)
 
 
 def with_faults(slurm: Slurm, faults: Path) -> dict[str, str]:
@@ -122,9 +129,12 @@ def met(slurm: Slurm, faults: Path, fault: str) -> list[Job]:
     return slurm.running("rule_{}_wildcards_{}".format(*fault.split(".")))
 
 
-def states(slurm: Slurm) -> set[str]:
-    """How jobs have ended so far."""
-    return {job["JobState"] for job in slurm.ended()}
+def ends(slurm: Slurm) -> Mapping[str, list[str]]:
+    """How each job has ended so far, by its number; one that was requeued more than once."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for job in slurm.ended():
+        found[job["JobId"]].append(job["JobState"])
+    return found
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -169,23 +179,27 @@ def test_nothing_is_left_in_the_queue_or_half_written(disturbed: Disturbed) -> N
 
 
 def test_everything_befell_it(disturbed: Disturbed) -> None:
-    ends: dict[str, list[str]] = {}
-    for job in disturbed.slurm.ended():
-        ends.setdefault(job["JobId"], []).append(job["JobState"])
+    ended = ends(disturbed.slurm)
 
-    assert ends[disturbed.cancelled.number] == ["CANCELLED"]
-    assert ends[disturbed.stranded.number] == ["NODE_FAIL", "COMPLETED"]
-    assert ["TIMEOUT"] in ends.values()
+    assert ended[disturbed.cancelled.number] == ["CANCELLED"]
+    assert ended[disturbed.slow.number] == ["TIMEOUT"]
+    assert ended[disturbed.stranded.number] == ["NODE_FAIL", "COMPLETED"]
     logs = disturbed.desk.folder / ".snakemake" / "slurm_logs" / "rule_saliency" / "hungry"
     (hungry,) = (path for path in logs.iterdir() if "exceeded memory limit" in path.read_text())
-    assert ends[hungry.stem] == ["FAILED"]
+    assert ended[hungry.stem] == ["FAILED"]
+
+
+@pytest.mark.parametrize(("job", "asked"), [("saliency", "mem_mb=2000"), ("export", "runtime=20")])
+def test_the_second_attempt_asks_for_more(disturbed: Disturbed, job: str, asked: str) -> None:
+    described = re.findall(rf"^rule {job}:.*?resources: (.*?)$", disturbed.said, re.M | re.S)
+    assert any(asked in resources for resources in described), described
 
 
 def test_the_second_of_two_writers_waited_and_found_it_done(disturbed: Disturbed) -> None:
     first, second = disturbed.twins
-    ends = {job["JobId"]: job["JobState"] for job in disturbed.slurm.ended()}
+    ended = ends(disturbed.slurm)
     log = disturbed.desk.results / "logs" / "predict" / "held.log"
     said = log.read_text()
 
-    assert (ends[first.number], ends[second.number]) == ("COMPLETED", "COMPLETED")
+    assert ended[first.number] == ended[second.number] == ["COMPLETED"]
     assert said.index("waiting until it has ended") < said.index("results/held is up to date")
