@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,16 +47,22 @@ class Desk:
         profile = ["--workflow-profile", str(ROOT / "profiles" / self.profile)]
         return [*snakemake, *where, *profile, *words]
 
-    def start(self, log: Path, *words: str) -> subprocess.Popen[bytes]:
-        """Begin a run; what it says goes to `log`."""
+    @contextmanager
+    def started(self, log: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A run that is under way, and killed if it is so in the end; what it says is in `log`."""
         with log.open("wb") as file:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(*words),
                 env=self.environment,
                 cwd=self.folder,
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A run from its beginning to its end."""

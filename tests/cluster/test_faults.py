@@ -9,7 +9,6 @@ import csv
 import os
 import re
 import shutil
-import signal
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
@@ -78,34 +77,25 @@ def disturbed(
     desk = make_desk(folder / "desk", cohort, "slurm-test", with_faults(slurm, faults))
 
     # The main process is killed while a job of it stands still in the middle of its work.
-    first = desk.start(folder / "first.log", "--until", "predict")
-    wait_for("the job that stands still", (faults / "stands").exists, limit_s=LIMIT_S)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    with desk.started(folder / "first.log", "--until", "predict"):  # killed at the end of the block
+        wait_for("the job that stands still", (faults / "stands").exists, limit_s=LIMIT_S)
     unlocked = desk.run("--unlock")
     assert unlocked.returncode == 0, unlocked.stdout
 
     # Started again: a twin of that job begins, and waits for it.
-    second = desk.start(folder / "second.log")
-    log = desk.results / "logs" / "predict" / "held.log"
-    wait_for(
-        "its twin",
-        lambda: "another process is writing there" in log.read_text(),
-        limit_s=LIMIT_S,
-    )
-    twins = slurm.running("rule_predict_wildcards_held")
-    (faults / "go").touch()
-    (cancelled,) = met(slurm, faults, "export.cancelled")
-    slurm.ask("scancel", cancelled.number)
-    (slow,) = met(slurm, faults, "export.slow")
-    slurm.ask("scontrol", "update", f"jobid={slow.number}", "TimeLimit=1")  # Slurm's shortest
-    wait_for("the end of its time", lambda: ends(slurm)[slow.number], limit_s=LIMIT_S)
-    (stranded,) = met(slurm, faults, "saliency.stranded")
-    slurm.ask("scontrol", "update", f"nodename={stranded.node}", "state=down", "reason=test")
-    try:
+    with desk.started(folder / "second.log") as second:
+        log = desk.results / "logs" / "predict" / "held.log"
+        wait_for("its twin", lambda: "another process is" in log.read_text(), limit_s=LIMIT_S)
+        twins = slurm.running("rule_predict_wildcards_held")
+        (faults / "go").touch()
+        cancelled = met(slurm, faults, "export.cancelled")
+        slurm.ask("scancel", cancelled.number)
+        slow = met(slurm, faults, "export.slow")
+        slurm.ask("scontrol", "update", f"jobid={slow.number}", "TimeLimit=1")  # Slurm's shortest
+        wait_for("the end of its time", lambda: ends(slurm)[slow.number], limit_s=LIMIT_S)
+        stranded = met(slurm, faults, "saliency.stranded")
+        slurm.ask("scontrol", "update", f"nodename={stranded.node}", "state=down", "reason=test")
         code = second.wait(LIMIT_S)
-    finally:
-        second.kill()
     said = (folder / "second.log").read_text()
     return Disturbed(desk, slurm, code, said, twins, cancelled, slow, stranded)
 
@@ -123,10 +113,11 @@ def with_faults(slurm: Slurm, faults: Path) -> dict[str, str]:
     return with_saccade({**slurm.environment, **real, "PATH": path})
 
 
-def met(slurm: Slurm, faults: Path, fault: str) -> list[Job]:
-    """The jobs of a fault, once it has befallen one."""
+def met(slurm: Slurm, faults: Path, fault: str) -> Job:
+    """The job that a fault has befallen, once it has."""
     wait_for(fault, (faults / f"{fault}.met").exists, limit_s=LIMIT_S)
-    return slurm.running("rule_{}_wildcards_{}".format(*fault.split(".")))
+    (job,) = slurm.running("rule_{}_wildcards_{}".format(*fault.split(".")))
+    return job
 
 
 def ends(slurm: Slurm) -> Mapping[str, list[str]]:
