@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.pipeline.stages.tile_plan import Shape, Window
+
+
+class Mask(Protocol):
+    """Which cells of a view mean something, asked for window by window."""
+
+    def in_cells(self, window: Window, cell_px: int) -> NDArray[np.bool_]:
+        """Of the cells of `cell_px` pixels that a window of the view touches, (rows, cols)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +66,20 @@ class Limit:
         cols = np.arange(cells.left, cells.right) // per_block
         wanted: NDArray[np.bool_] = self.blocks[np.ix_(rows, cols)]
         return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Cells that every one of some masks has."""
+
+    masks: Sequence[Mask]
+
+    def in_cells(self, window: Window, cell_px: int) -> NDArray[np.bool_]:
+        """Which cells of the window all masks have."""
+        found = np.ones(window.in_cells(cell_px).shape, bool)
+        for each in self.masks:
+            found &= each.in_cells(window, cell_px)
+        return found
 
 
 def blocks_with_any(mask: NDArray[np.bool_], block_px: int) -> NDArray[np.bool_]:

@@ -27,7 +27,7 @@ from saccade.pipeline.stages.ahead import Batch, read_ahead
 from saccade.pipeline.stages.field import Field, create_field, read_field
 from saccade.pipeline.stages.finish import finalise, judged_cells
 from saccade.pipeline.stages.journal import Journal
-from saccade.pipeline.stages.limit import Limit
+from saccade.pipeline.stages.limit import Limit, Mask
 from saccade.pipeline.stages.scene import Scene
 from saccade.pipeline.stages.spread import PassTask, Spread
 from saccade.pipeline.stages.stage import Stage
@@ -71,7 +71,7 @@ def run_stage(
     out: Path,
     *,
     limit: Limit | None = None,
-    valid: Limit | None = None,
+    valid: Mask | None = None,
     options: RunOptions | None = None,
     spread: Spread | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -115,7 +115,8 @@ def run_stage(
         judged = judged_cells(limit, valid, stage.spec.cell_px)
         with whole_folder(out) as new:
             made = replace(run.field, provenance=facts)
-            finalise(stage, run.work.values, closing, create_field(new, made, np.float32), judged)
+            arrays = create_field(new, made, stage.spec.dtype)
+            finalise(stage, run.work.values, closing, arrays, judged, limit)
     return read_field(out)
 
 

@@ -16,7 +16,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,7 @@ class StageSpec:
         cell_px: pixels per output pixel, along each axis; `stride` is a multiple of it.
         whole_px: a view of at most so many pixels goes through in one piece.
         survey_margin_px: the margin that features alone need, if that is less than `margin_px`.
+        dtype: what the output is kept in; half as large where its numbers are few.
 
     Raises:
         ValueError: if tile, margin, stride and cell do not fit each other.
@@ -58,6 +59,7 @@ class StageSpec:
     cell_px: int = 1
     whole_px: int = 0
     survey_margin_px: int | None = None
+    dtype: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
         self.plan((1, 1))

@@ -96,7 +96,7 @@ class TileWork:
     def _write(self, values: Tensor, tile: Tile) -> NDArray[Any]:
         """Write a core; (channels, cells) that are wanted of it."""
         cell_px = self._stage.spec.cell_px
-        inside = self._cut(values, tile, cell_px).astype(np.float32)
+        inside = self._cut(values, tile, cell_px).astype(self._stage.spec.dtype)
         if self._limit is not None:
             inside[:, ~self._limit.in_cells(tile.core, cell_px)] = np.nan
         rows, cols = tile.core.in_cells(cell_px).slices
@@ -109,4 +109,5 @@ def create_values(folder: Path, like: Field, stage: Stage, tile_px: int) -> None
 
     So each shard is written once, whole, by its tile alone.
     """
-    create_field(folder / VALUES, like, np.float32, shard_px=tile_px // stage.spec.cell_px)
+    spec = stage.spec
+    create_field(folder / VALUES, like, spec.dtype, shard_px=tile_px // spec.cell_px)
