@@ -21,6 +21,7 @@ from saccade.cli.fetch import fetch
 from saccade.cli.options import SeedOption
 from saccade.cli.prediction import evaluate, predict, run
 from saccade.cli.progress import progress_bar, say
+from saccade.cli.segment import segment
 from saccade.cli.slides import export, info, pyramid
 from saccade.cli.stages import mask, saliency
 from saccade.cli.training import split, train
@@ -81,6 +82,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     detect: "saccade detect slide.svs --model detector.safetensors --out results/s",
     evidence: "saccade evidence slide.svs --features features.h5 --model model.safetensors "
     "--out results/s",
+    segment: "saccade segment slide.svs --model segmentation.safetensors --out results/s",
     run: "saccade run slide.svs --models models --out results/slide",
     export: "saccade export results/slide --to qupath",
     evaluate: "saccade evaluate results --slides slides.csv --out results",

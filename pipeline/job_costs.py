@@ -70,6 +70,7 @@ COSTS: Mapping[str, JobCost] = {
     "saliency": JobCost(memory=2500, memory_per_gb=1000, minutes=30, minutes_per_gb=240),
     "embed": JobCost(memory=3000, memory_per_gb=1000, minutes=60, minutes_per_gb=600),
     "mask": JobCost(memory=2500, memory_per_gb=1000, minutes=30, minutes_per_gb=240),
+    "segment": JobCost(memory=5000, memory_per_gb=1000, minutes=60, minutes_per_gb=2400),
     "evidence": JobCost(memory=2500, minutes=20),
     "detect": JobCost(memory=3000, minutes=30, minutes_per_gb=1000),
     "evaluate": JobCost(memory=2000, minutes=30),

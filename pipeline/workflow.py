@@ -138,6 +138,11 @@ class Cohort:
         return self.predicted if self.settings["mask"] else []
 
     @property
+    def segmented(self) -> list[str]:
+        """Slides that are segmented: those that are predicted, if there is a model for it."""
+        return self.predicted if self.settings["segment"] else []
+
+    @property
     def with_evidence(self) -> list[str]:
         """Slides that the model over features judges: all that have features."""
         return self.embedded if self.settings.get("evidence") else []
@@ -169,7 +174,7 @@ class Cohort:
     @property
     def stages(self) -> list[str]:
         """What is done, stage by stage; each is a rule and a folder of logs."""
-        kinds = "saliency", "embed", "mask", "evidence", "detect"
+        kinds = "saliency", "embed", "mask", "segment", "evidence", "detect"
         chosen = [key for key in kinds if self.settings[key]]
         trained = [] if self.settings["model"] else ["train"]
         if self.folds:

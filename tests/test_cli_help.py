@@ -25,6 +25,7 @@ COMMANDS = (
         "mask",
         "detect",
         "evidence",
+        "segment",
         "run",
         "export",
         "evaluate",

@@ -27,6 +27,8 @@ from saccade.pipeline.options import PredictOptions
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.run import run_slide
 from saccade.pipeline.saliency_slide import SaliencyOptions, find_saliency
+from saccade.pipeline.segment.options import SegmentOptions
+from saccade.pipeline.segment.run import segment_slide
 from saccade.pipeline.sheet import of_split
 from tests.cohort import TinyCohort
 from tests.detector_model import write_detector
@@ -34,6 +36,7 @@ from tests.mask_model import write_mask_model
 from tests.pipeline.bags.feature_files import write_features
 from tests.pipeline.test_evidence_slide import SIDE_L0, corners, write_model
 from tests.saliency_model import write_narrow_model
+from tests.segment_model import use_seer, write_small_model
 
 PAGE = (Path(__file__).parents[1] / "docs" / "files.md").read_text()
 
@@ -173,6 +176,23 @@ def test_files_and_facts_of_detection(
     assert unexplained([*record, *record["cost"]], "record.json") == []
     feature = keys_of(out / "detection.geojson")["features"][0]
     assert unexplained(feature["properties"]["measurements"], heading) == []
+
+
+def test_files_and_facts_of_a_segmentation(cohort: TinyCohort, tmp_path: Path) -> None:
+    heading, out = "Of a segmentation: `saccade segment`", tmp_path / "out"
+    model = write_small_model(tmp_path / "model.safetensors")
+    options = SegmentOptions(tile_px=256, min_area_um2=1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        use_seer(patch)
+        segment_slide(SlideRef(cohort.path("s6")), model, out, options)
+
+    names = [path.name for path in out.iterdir() if path.name[0] != "."]
+    assert unexplained(set(names) - {"pyramid.zarr"}, heading) == []
+    facts: Any = zarr.open_group(out / "segmentation.zarr", mode="r").attrs["saccade"]
+    assert unexplained([*facts["provenance"], facts["values"]], heading) == []
+    assert unexplained(rows_of(out / "segmentation.csv")[0], heading) == []
+    record = keys_of(out / "segmentation.record.json")
+    assert unexplained([*record, *record["cost"]], "record.json") == []
 
 
 def test_files_and_facts_of_evidence(cohort: TinyCohort, tmp_path: Path, one_thread: None) -> None:

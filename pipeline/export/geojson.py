@@ -145,6 +145,13 @@ def coordinate(value: float) -> float:
     return int(rounded) if rounded.is_integer() else rounded
 
 
+def plain_coordinates(coordinates: Any) -> Any:
+    """Nested tuples as lists, numbers as they are written."""
+    if isinstance(coordinates, tuple | list):
+        return [plain_coordinates(each) for each in coordinates]
+    return coordinate(coordinates)
+
+
 def _tile_id(slide_id: str, corner_l0: NDArray[np.int64], places: Places) -> UUID:
     """The same place, read at the same scale on the same slide, has the same id in every run."""
     x, y = corner_l0

@@ -17,7 +17,7 @@ from shapely.geometry import mapping
 
 from saccade.pipeline.export.class_colours import Colour, classification, colours_of
 from saccade.pipeline.export.columns import check_columns, plain_number
-from saccade.pipeline.export.geojson import coordinate, write_features
+from saccade.pipeline.export.geojson import plain_coordinates, write_features
 from saccade.pipeline.stages.objects import Objects
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "saccade:object")
@@ -71,7 +71,7 @@ def _features(
             "id": str(uuid5(_NAMESPACE, f"{slide_id}/{shape.wkt}")),
             "geometry": {
                 "type": moved.geom_type,
-                "coordinates": _plain(mapping(moved)["coordinates"]),
+                "coordinates": plain_coordinates(mapping(moved)["coordinates"]),
             },
             "properties": {
                 "objectType": "annotation",
@@ -85,10 +85,3 @@ def _features(
 
 def _class_of(name: str | None, colours: Mapping[str, Colour]) -> dict[str, Any]:
     return {} if name is None else {"classification": classification(name, colours[name])}
-
-
-def _plain(coordinates: Any) -> Any:
-    """Nested tuples as lists, numbers as they are written."""
-    if isinstance(coordinates, tuple | list):
-        return [_plain(each) for each in coordinates]
-    return coordinate(coordinates)

@@ -32,10 +32,16 @@ def draw_caption(page: Page, box: Box, words: str) -> None:
     page.text(box.left, box.top - 0.09, words, fontsize=11)
 
 
-def draw_ground(axes: Axes, thumbnail: NDArray[np.uint8], size_um: tuple[float, float]) -> None:
-    """The slide in pale grey, as the ground of a heatmap."""
+def draw_ground(
+    axes: Axes,
+    thumbnail: NDArray[np.uint8],
+    size_um: tuple[float, float],
+    *,
+    corner_um: tuple[float, float] = (0, 0),
+) -> None:
+    """The slide, or part of it, in pale grey, as the ground of a heatmap."""
     grey = thumbnail.mean(axis=2) / 510 + 0.5
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent((0, 0), size_um), aspect="auto")
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent(corner_um, size_um), aspect="auto")
 
 
 def show_exactly(axes: Axes, size_um: tuple[float, float]) -> None:
@@ -57,6 +63,8 @@ def draw_numbers(
     centres_um: NDArray[np.floating[Any]],
     half_um: NDArray[np.floating[Any]],
     width_um: float,
+    *,
+    corner_um: tuple[float, float] = (0, 0),
 ) -> None:
     """Number what is outlined, from 1, beside it, with a line that leads there.
 
@@ -66,9 +74,11 @@ def draw_numbers(
         centres_um: (n, 2) centres of what is numbered.
         half_um: (n,) how far from its centre each reaches.
         width_um: of the panel.
+        corner_um: (x, y) of its upper-left corner.
     """
-    um_per_inch = width_um / box.width
-    badges = place_badges(centres_um / um_per_inch, (box.width, box.height)) * um_per_inch
+    um_per_inch, corner = width_um / box.width, np.array(corner_um)
+    inches = (centres_um - corner) / um_per_inch
+    badges = place_badges(inches, (box.width, box.height)) * um_per_inch + corner
     for number, (badge, centre, half) in enumerate(zip(badges, centres_um, half_um, strict=True)):
         away = (badge - centre) / np.abs(badge - centre).max()
         start = centre + away * max(half, 0.05 * um_per_inch)

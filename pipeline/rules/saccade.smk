@@ -44,6 +44,7 @@ rule all:
         expand(f"{RESULTS}/{{slide}}/saliency.png", slide=COHORT.with_saliency),
         expand(f"{RESULTS}/{{slide}}/embedding/features.h5", slide=COHORT.embedded),
         expand(f"{RESULTS}/{{slide}}/mask.png", slide=COHORT.with_masks),
+        expand(f"{RESULTS}/{{slide}}/segmentation.png", slide=COHORT.segmented),
         expand(f"{RESULTS}/{{slide}}/evidence.png", slide=COHORT.with_evidence),
         expand(f"{RESULTS}/{{slide}}/detection.png", slide=COHORT.with_objects),
 
@@ -74,6 +75,11 @@ if config["embed"]:
 if config["mask"]:
 
     include: "mask.smk"
+
+
+if config["segment"]:
+
+    include: "segment.smk"
 
 
 if config["evidence"]:

@@ -16,6 +16,7 @@ from shapely.geometry import shape
 
 from saccade.pipeline.errors import RegionError
 from saccade.pipeline.stages.objects import areas_of
+from saccade.pipeline.stages.tile_plan import Window
 from saccade.tiling.grid import CellGrid
 
 
@@ -97,6 +98,43 @@ def cells_of(region_l0: shapely.Geometry, grid: CellGrid) -> NDArray[np.bool_]:
     touched: NDArray[np.bool_] = np.zeros(grid.shape, bool)
     touched[near] = shapely.intersects(region_l0, boxes)
     return touched
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Within:
+    """Cells of a view whose centres lie in a region: a mask of a view of any size.
+
+    Attributes:
+        region_l0: in level-0 pixels.
+        grid: the pixels of the view.
+    """
+
+    region_l0: shapely.Geometry
+    grid: CellGrid
+
+    def __post_init__(self) -> None:
+        shapely.prepare(self.region_l0)
+
+    def in_cells(self, window: Window, cell_px: int) -> NDArray[np.bool_]:
+        """Which cells of `cell_px` pixels lie in the region, of those the window touches."""
+        cells = window.in_cells(cell_px)
+        (width, height), (x, y) = self.grid.cell_l0, self.grid.origin_l0
+        box = shapely.box(
+            x + width * cell_px * cells.left,
+            y + height * cell_px * cells.top,
+            x + width * cell_px * cells.right,
+            y + height * cell_px * cells.bottom,
+        )
+        if not shapely.intersects(self.region_l0, box):
+            return np.zeros(cells.shape, bool)
+        if shapely.contains_properly(self.region_l0, box):
+            return np.ones(cells.shape, bool)
+        cols = x + width * cell_px * (np.arange(cells.left, cells.right) + 0.5)
+        rows = y + height * cell_px * (np.arange(cells.top, cells.bottom) + 0.5)
+        inside: NDArray[np.bool_] = shapely.contains_xy(
+            self.region_l0, *np.broadcast_arrays(cols, rows[:, None])
+        )
+        return inside
 
 
 def _near(region_l0: shapely.Geometry, grid: CellGrid) -> tuple[slice, slice]:

@@ -22,6 +22,7 @@ from tests.detector_model import write_detector
 from tests.holding import held_until_waited_for
 from tests.mask_model import write_mask_model
 from tests.saliency_model import write_narrow_model
+from tests.segment_model import write_small_model
 from tests.slides import tissue_like, write_pyramid_tiff
 
 
@@ -125,6 +126,17 @@ def test_embedding_leaves_a_table_and_is_done_once(
     assert saccade_(*common, *named, "--encoder-option", "width=8").exit_code == 0
     with h5py.File(out / "features.h5") as file:
         assert file["features"].shape[1] == 8 * 8  # mean and maximum of 4 x 8 channels
+
+
+def test_segment_leaves_a_picture_and_is_done_once(cohort: TinyCohort, tmp_path: Path) -> None:
+    model = write_small_model(tmp_path / "model.safetensors")
+    command = ["segment", cohort.path("s6"), "--model", model, "--out", tmp_path / "out"]
+    first = saccade_(*command, "--tile", 256, "--min-area", 50)
+    second = saccade_(*command, "--tile", 256, "--min-area", 50)
+
+    assert first.stderr.splitlines()[-1] == str(tmp_path / "out" / "segmentation.png")
+    assert second.stderr.splitlines()[-1].endswith("segmentation.png is up to date")
+    assert "tile wants a multiple of 32 pixels" in refusal(*command, "--tile", 100)
 
 
 def test_mask_leaves_a_picture_and_is_done_once(

@@ -25,6 +25,7 @@ from tests.cohort import TinyCohort, write_sheet
 from tests.detector_model import write_detector
 from tests.mask_model import write_mask_model
 from tests.saliency_model import write_narrow_model
+from tests.segment_model import write_small_model
 
 ROOT = Path(__file__).parents[2]
 TRAINED, TESTED = ("s0", "s1"), ("s6",)
@@ -296,9 +297,10 @@ def test_each_further_stage_adds_a_job_a_slide(copy: Path) -> None:
         embed={"model": model, "min_tissue": 0.5},
         mask="all tissue",
         detect="detector.safetensors",
+        segment=str(write_small_model(copy / "segmentation.safetensors")),
     )
     per_sheet = {f"{rule} {slide}" for rule in ("pyramid", "embed") for slide in SLIDES}
-    stages = {"saliency s6", "mask s6", "detect s6"}
+    stages = {"saliency s6", "mask s6", "segment s6", "detect s6"}
     wanted = per_slide(*TESTED) | stages | per_sheet | ONCE_AT_THE_END
     assert set(planned(copy)) == wanted
 
@@ -307,6 +309,7 @@ def test_each_further_stage_adds_a_job_a_slide(copy: Path) -> None:
         "saliency.record.json",
         "mask.record.json",
         "detection.record.json",
+        "segmentation.record.json",
     )
     ended = snakemake(copy, *(f"results/s6/{name}" for name in made))
 

@@ -1,0 +1,1 @@
+"""Segmentation of a slide: class map, areas, outlines and objects."""
