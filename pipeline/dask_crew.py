@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any, TypeVar
@@ -24,6 +24,15 @@ _FORMS = (
 )
 _STARTED = re.compile(r"(local|slurm):([1-9]\d*)")
 _PATIENCE_S = 30  # for a scheduler to answer
+
+_CALM: Mapping[str, Any] = {
+    # Samples the stack a hundred times a second, and nobody looks.
+    "distributed.worker.profile.enabled": False,
+    # dask has workers give freed memory back at once; what they read into is then mapped anew for
+    # each block, which took as long as the work itself.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 27,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,
+}
 
 
 @contextmanager
@@ -102,6 +111,7 @@ def _client(where: str, stack: ExitStack) -> Any:
     distributed = _package("distributed")
     if not started:
         return stack.enter_context(_answering(distributed.Client, where))
+    stack.enter_context(_package("dask").config.set(_CALM))
     make = {"local": _local_cluster, "slurm": _slurm_cluster}[started[1]]
     cluster = stack.enter_context(make(int(started[2])))
     return stack.enter_context(distributed.Client(cluster))

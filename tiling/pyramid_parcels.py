@@ -21,10 +21,19 @@ from saccade.tiling.crew import Crew
 from saccade.tiling.errors import PyramidError
 from saccade.tiling.pyramid_blocks import blocks_of
 from saccade.tiling.pyramid_levels import Cut, PyramidSettings, Shape, plan_levels
-from saccade.tiling.pyramid_pass import Blocks, Climber, Found, Window, windows_in_z_order
+from saccade.tiling.pyramid_pass import (
+    Blocks,
+    Climber,
+    Found,
+    Window,
+    count_blocks,
+    windows_in_z_order,
+)
 from saccade.tiling.shards import ShardedArray, remove_partial_shards
 from saccade.tiling.slide import Slide
 from saccade.tiling.threads import in_turn
+
+_ENOUGH = 64  # parcels, for any number of processes to share
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +98,15 @@ def run_parcels(
 
 
 def parcel_windows(blocks: Blocks, cut: Cut) -> list[Window]:
-    """Parcels that cover a slide: the fewest blocks that fill whole files of the finest level."""
+    """Parcels that cover a slide: blocks that fill whole files of the finest level.
+
+    The larger they are, the less is left of each to travel; of a large slide there are so many that
+    they go round among many processes.
+    """
     file = cut.shard if cut.jpeg_shard is None else cut.jpeg_shard
     rows, cols = (block * -(-side // block) for block, side in zip(blocks.block, file, strict=True))
+    while count_blocks(blocks.shape, (2 * rows, 2 * cols)) >= _ENOUGH:
+        rows, cols = 2 * rows, 2 * cols
     return windows_in_z_order(blocks.shape, (rows, cols))
 
 

@@ -10,6 +10,7 @@ and of each level the few chunks that are not yet whole.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -183,6 +184,11 @@ def run_pass(
     for found in work:
         climber.settle(found)
         tick()
+
+
+def count_blocks(shape: Shape, block: Shape) -> int:
+    """How many blocks cover (rows, cols)."""
+    return math.prod(-(-length // side) for length, side in zip(shape, block, strict=True))
 
 
 def windows_in_z_order(shape: Shape, block: Shape) -> list[Window]:

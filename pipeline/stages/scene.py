@@ -98,11 +98,16 @@ class SlideScene:
         rest = slide.size_l0[0] - corner_l0[0], slide.size_l0[1] - corner_l0[1]
         cells = CellGrid.covering(size_l0 or rest, slide.downsample_for(mpp))
         self.grid = CellGrid(cells.shape, cells.cell_l0, (corner_l0[0], corner_l0[1]))
-        self.slide_mpp, self.content = slide.mpp, slide.content_hash
+        self.slide_mpp = slide.mpp
         self.blocks_read = 0
         self._slide, self._mpp = slide, mpp
         self._kept: OrderedDict[tuple[int, int], Future[Pixels]] = OrderedDict()
         self._lock = Lock()
+
+    @property
+    def content(self) -> str:
+        """Hash of the slide; found when it is asked for, as it takes a pass over the file."""
+        return self._slide.content_hash
 
     def read(self, window: Window) -> Pixels:
         """(rows, cols, 3) of a window."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import dask
+import psutil
 import pytest
 
 from saccade.pipeline.config import PyramidConfig
@@ -136,6 +139,35 @@ def test_a_run_that_was_cut_off_goes_on_with_any_number_of_workers(
 
     assert first[0] > 0  # what was done before counts
     assert_same_files(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_leaves_no_workers_and_goes_on(
+    alone: Path, model: Path, cohort: TinyCohort, tmp_path: Path
+) -> None:
+    words = ["saliency", cohort.path("s3"), "--model", model, "--out", tmp_path / "out"]
+    words += ["--tile", "16", "--tissue-only", "--device", "cpu"]
+    command = [sys.executable, "-m", "saccade.cli", *map(str, words)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    with (tmp_path / "log").open("w") as log:
+        main = subprocess.Popen([*command, "--dask", "local:2"], env=environment, stderr=log)
+    journals = tmp_path / "out" / ".saliency.zarr.work"
+    wait_for(lambda: any(path.stat().st_size for path in journals.glob("*/*.journal")))
+    family = psutil.Process(main.pid).children(recursive=True)
+    main.kill()
+    main.wait()
+
+    assert len(family) >= 2
+    wait_for(lambda: not any(child.is_running() for child in family))
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert_same_files(alone, tmp_path / "out")
+
+
+def wait_for(found: Callable[[], bool]) -> None:
+    until = time.monotonic() + 300
+    while not found():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_a_pyramid_has_the_bytes_of_one_process(crew: DaskCrew, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from saccade.tiling import open_slide
 from saccade.tiling.errors import PyramidError
 from saccade.tiling.pyramid import Pyramid, build_pyramid
-from saccade.tiling.pyramid_parcels import Parcels
+from saccade.tiling.pyramid_levels import thumbnail_cut
+from saccade.tiling.pyramid_parcels import Parcels, parcel_windows
 from saccade.tiling.shards import ShardedArray
 from tests.slides import tissue_like, write_flat_tiff, write_pyramid_tiff
 
@@ -97,6 +99,16 @@ def test_what_a_parcel_hands_back_is_small(path: Path, tmp_path: Path) -> None:
     with open_slide(path, mpp=0.5) as slide:
         build_pyramid(slide, tmp_path / "p.zarr", finest_mpp=0.5, crew=weighed)
     assert max(sizes) < 0.35 * 3 * 2048**2
+
+
+@pytest.mark.parametrize("shape", [(100, 100), (20000, 9000), (70000, 80001), (300000, 1)])
+def test_parcels_are_large_and_enough(shape: tuple[int, int]) -> None:
+    """At most four times as many as are enough, and whole files of the finest level each."""
+    blocks = SimpleNamespace(shape=shape, block=(1024, 1024))
+    windows = parcel_windows(blocks, thumbnail_cut())  # type: ignore[arg-type]
+
+    assert len(windows) <= 4 * 64
+    assert {part.start % 2048 for window in windows for part in window} == {0}
 
 
 def test_half_written_files_of_killed_workers_are_swept(path: Path, tmp_path: Path) -> None:
