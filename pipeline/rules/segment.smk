@@ -9,7 +9,12 @@ rule segment:
         heatmap=f"{RESULTS}/{{slide}}/segmentation.ome.tif",
         geojson=f"{RESULTS}/{{slide}}/segmentation.geojson",
         table=f"{RESULTS}/{{slide}}/segmentation.csv",
-        picture=f"{RESULTS}/{{slide}}/segmentation.png",
+        picture=report(
+            f"{RESULTS}/{{slide}}/segmentation.png",
+            caption="../report/segmentation.rst",
+            category="Segmentation",
+            labels={"slide": "{slide}"},
+        ),
         record=f"{RESULTS}/{{slide}}/segmentation.record.json",
     log:
         f"{RESULTS}/logs/segment/{{slide}}.log",

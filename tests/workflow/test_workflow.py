@@ -366,14 +366,16 @@ def test_linters_find_nothing_to_mend(folds: Path) -> None:
     run = yaml.safe_load((folds / "run.yaml").read_text())
     run["model"]["encoder"] = "residual_attention"
     (folds / "run.yaml").write_text(yaml.safe_dump(run))
-    models = {stage: f"{stage}.safetensors" for stage in ("saliency", "evidence", "detect")}
+    models = {
+        stage: f"{stage}.safetensors" for stage in ("saliency", "evidence", "detect", "segment")
+    }
     for model in models.values():
         (folds / model).touch()
     embed = {"encoder": "timm:resnet18", "tile_px": 224, "tile_mpp": 0.5}
     write_config(folds, **models, embed=embed, mask="drawn")
     stages = Counter(job.split()[0] for job in planned(folds))
     assert {stage: stages[stage] for stage in (*models, "mask", "embed")} == {
-        "saliency": 6, "detect": 6, "mask": 6, "embed": 8, "evidence": 8
+        "saliency": 6, "detect": 6, "segment": 6, "mask": 6, "embed": 8, "evidence": 8
     }  # fmt: skip
     for training in (run, {**run, "splits": {"folds": 0}}):
         (folds / "run.yaml").write_text(yaml.safe_dump(training))
