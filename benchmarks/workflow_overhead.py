@@ -1,7 +1,7 @@
 """What the workflow costs beside the commands that it calls, on one machine and on Slurm.
 
     python benchmarks/workflow_overhead.py --slides 32 --folder DIR
-    python benchmarks/workflow_overhead.py --quick
+    python benchmarks/workflow_overhead.py --slides 8 --size-px 2048 --until pyramid
 
 The demo's cohort (`saccade demo`) goes through the workflow with profiles/default; then every
 command that this has called runs again in a shell, one after the other and nothing around them;
@@ -36,7 +36,9 @@ ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "tests" / "cluster"
 WAYS = "default", "commands", "slurm-test"
 COMMAND = re.compile(r"^Shell command: *(saccade .*)$", re.M)
-TIMES = re.compile(r"record\.json$|^metrics\.jsonl$|^checkpoint\.pt$|\.lock$")  # who say how long
+TIMES = re.compile(
+    r"record\.json$|^metrics\.jsonl$|^checkpoint\.pt$|\.lock$|^\.snake"
+)  # of the time
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
 
 
@@ -44,7 +46,7 @@ def main() -> None:
     """Print one table."""
     options = _options()
     if options.way:
-        run_way(options.way, options.folder)
+        run_way(options.way, options.folder, options.until)
         return
     if options.folder is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -63,9 +65,11 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
             continue
         write_settings(folder / way, folder / "cohort" / "slides.csv", options.epochs)
         words = ["--way", way, "--folder", str(folder)]
+        words += ["--until", options.until] if options.until else []
         spent[way] = measure.fresh(__file__, words, threads=1, memory_gb=64)
         print(way, spent[way], file=sys.stderr)
-    print(f"{options.slides} slides of {options.size_px} px, {options.epochs} epochs\n")
+    what = f"until {options.until}" if options.until else f"{options.epochs} epochs"
+    print(f"{options.slides} slides of {options.size_px} px, {what}\n")
     print(table(spent))
     for way in list(spent)[1:]:
         unlike = different(folder / WAYS[0] / "results", folder / way / "results")
@@ -81,7 +85,7 @@ def write_settings(desk: Path, sheet: Path, epochs: int) -> None:
     (desk / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def run_way(way: str, folder: Path) -> None:
+def run_way(way: str, folder: Path, until: str | None) -> None:
     """In a process of its own, which in the end has waited for all that it began."""
     ctypes.CDLL(None).prctl(_SUBREAPER, 1)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -91,7 +95,7 @@ def run_way(way: str, folder: Path) -> None:
         jobs = run_commands(folder, environment)
         wall = time.perf_counter() - began
     elif way == "default":
-        jobs = run_snakemake(folder / way, way, environment)
+        jobs = run_snakemake(folder / way, way, environment, until)
         wall = time.perf_counter() - began
     else:
         with tempfile.TemporaryDirectory() as state:
@@ -99,18 +103,21 @@ def run_way(way: str, folder: Path) -> None:
             path = os.pathsep.join([f"{state}/bin", path])
             where = {"PATH": path, "SLURM_CONF": f"{state}/etc/slurm.conf"}
             began = time.perf_counter()
-            jobs = run_snakemake(folder / way, way, environment | where)
+            jobs = run_snakemake(folder / way, way, environment | where, until)
             wall = time.perf_counter() - began
             subprocess.run([CLUSTER / "down.sh", state], check=True)
             _wait_for_all()
     measure.report(jobs=jobs, wall=wall, cpu=measure.cpu_s())
 
 
-def run_snakemake(desk: Path, profile: str, environment: Mapping[str, str]) -> int:
-    """The whole workflow; return the number of commands that it called."""
+def run_snakemake(
+    desk: Path, profile: str, environment: Mapping[str, str], until: str | None
+) -> int:
+    """The workflow, whole or until one of its rules; return how many commands it called."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--configfile", "config.yaml"]
     command += ["--workflow-profile", str(ROOT / "profiles" / profile)]
+    command += ["--until", until] if until else []
     with (desk / "workflow.log").open("w") as log:
         subprocess.run(command, cwd=desk, env=environment, stdout=log, stderr=log, check=True)
     return len(COMMAND.findall((desk / "workflow.log").read_text()))
@@ -168,12 +175,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size-px", type=int, default=8192, help="side of a slide")
     parser.add_argument("--epochs", type=int, default=60, help="of training")
     parser.add_argument("--folder", type=Path, help="keep slides and results there")
-    parser.add_argument("--quick", action="store_true", help="8 slides of 2048 px, 2 epochs")
+    parser.add_argument("--until", help="a rule, such as pyramid, in place of the whole workflow")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.quick:
-        options.slides, options.size_px, options.epochs = 8, 2048, 2
-    return options
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
