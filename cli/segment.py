@@ -10,6 +10,7 @@ import typer
 
 from saccade.cli.errors import input_errors_in_one_line
 from saccade.cli.options import (
+    DaskOption,
     DeviceOption,
     ForceOption,
     MppOption,
@@ -68,6 +69,7 @@ def segment(
     ] = 1,
     device: DeviceOption = "auto",
     workers: WorkersOption = 2,
+    dask: DaskOption = None,
     force: ForceOption = False,
 ) -> None:
     """Say of each place of a slide what it is: areas, outlines for QuPath, objects, a picture.
@@ -76,6 +78,7 @@ def segment(
     """
     # Tiles at the edges come in several sizes, and oneDNN keeps a copy of the weights for each.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+    from saccade.pipeline.dask_crew import dask_crew
     from saccade.pipeline.device import choose_device
     from saccade.pipeline.reading import SlideRef
     from saccade.pipeline.segment.options import SegmentOptions
@@ -97,7 +100,9 @@ def segment(
         workers=workers,
         force=force,
     )
-    with progress_bar(place.name) as progress:
-        done = segment_slide(SlideRef(place, mpp), model, out, options, progress=progress)
+    with dask_crew(dask) as crew, progress_bar(place.name) as progress:
+        done = segment_slide(
+            SlideRef(place, mpp), model, out, options, crew=crew, progress=progress
+        )
     picture = out / "segmentation.png"
     say(f"{picture}" if done else f"{picture} is up to date")

@@ -17,6 +17,7 @@ of patches that may go on in the next band of blocks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,12 @@ from saccade.pipeline.segmentation.model_file import (
 )
 from saccade.pipeline.stages.field import Field, read_field
 from saccade.pipeline.stages.runner import RunOptions, run_stage
-from saccade.pipeline.stages.scene import SlideScene
+from saccade.pipeline.stages.scene import Scene, SlideScene
 from saccade.pipeline.stages.segmentation import SegmentationStage
+from saccade.pipeline.stages.spread import Spread
+from saccade.pipeline.stages.stage import Stage
 from saccade.pipeline.thumbnails import ensure_pyramid
+from saccade.tiling.crew import Crew
 from saccade.tiling.pyramid_view import Pyramid
 
 Progress = Callable[[int, int], None]
@@ -53,6 +57,7 @@ def segment_slide(
     options: SegmentOptions,
     *,
     name: str | None = None,
+    crew: Crew | None = None,
     progress: Progress | None = None,
 ) -> bool:
     """Segment one slide, and write everything there is to see of it into `out`.
@@ -66,6 +71,7 @@ def segment_slide(
         out: folder of results; those of a prediction may lie there, too.
         options: where, and what with.
         name: of the slide; its file's name if not given.
+        crew: other processes that see to the pyramid and to the tiles.
         progress: called with (done, all), first of the pyramid, then of the tiles.
 
     Returns:
@@ -97,12 +103,17 @@ def segment_slide(
             network, card, tile_px=options.tile_px, overlap_px=options.overlap_px
         )
         name = name or slide.name
-        pyramid = ensure_pyramid(slide, out / "pyramid.zarr", _thumbnails(out), progress=progress)
+        pyramid = ensure_pyramid(
+            slide, out / "pyramid.zarr", _thumbnails(out), crew=crew, progress=progress
+        )
         scene = SlideScene(slide, card.mpp)
         around = card.instances is not None
         where = where_to_work(pyramid, scene.grid, stage.spec, options, around=around, name=name)
         facts = {**made_from, "slide_name": name, "exact": stage.exact, "code": record.code}
-        field = _field(stage, scene, out / FIELD, where, options, facts, progress)
+        spread = None
+        if crew is not None:
+            spread = Spread(crew, SlideRecipe.of(slide_ref, model_path, options))
+        field = _field(stage, scene, out / FIELD, where, options, facts, spread, progress)
         source = Source(
             slide,
             pyramid,
@@ -126,6 +137,36 @@ def segment_slide(
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class SlideRecipe:
+    """How another process comes to the same network and slide.
+
+    Attributes:
+        slide: its file or URL.
+        model: its file.
+        tile_px: side of the tiles; one that suits the network if None.
+        overlap_px: what tiles see around themselves if the network's margin is not known.
+    """
+
+    slide: SlideRef
+    model: Path
+    tile_px: int | None
+    overlap_px: int
+
+    @classmethod
+    def of(cls, slide: SlideRef, model: Path, options: SegmentOptions) -> SlideRecipe:
+        """The same for a process that was started in another folder."""
+        place = slide.path.absolute() if isinstance(slide.path, Path) else slide.path
+        whole = replace(slide, path=place)
+        return cls(whole, model.absolute(), options.tile_px, options.overlap_px)
+
+    def open(self, device: str) -> tuple[Stage, Scene]:
+        """Read the one, open the other."""
+        network, card = load_segmentation_model(self.model, device)
+        stage = SegmentationStage(network, card, tile_px=self.tile_px, overlap_px=self.overlap_px)
+        return stage, SlideScene(self.slide.open(), card.mpp)
+
+
 def _field(
     stage: SegmentationStage,
     scene: SlideScene,
@@ -133,6 +174,7 @@ def _field(
     where: Where,
     options: SegmentOptions,
     facts: Mapping[str, Any],
+    spread: Spread | None,
     progress: Progress | None,
 ) -> Field:
     """The field, that of a run that was killed after it was done included."""
@@ -146,6 +188,7 @@ def _field(
         limit=where.limit,
         valid=where.counts,
         options=RunOptions(device=options.device, batch=options.batch, workers=options.workers),
+        spread=spread,
         provenance=facts,
         progress=progress,
     )

@@ -20,11 +20,15 @@ from saccade.pipeline.dask_crew import DaskCrew, dask_crew
 from saccade.pipeline.errors import ConfigError, WorkersError
 from saccade.pipeline.reading import SlideRef
 from saccade.pipeline.saliency_slide import SaliencyOptions, find_saliency
+from saccade.pipeline.segment import files
+from saccade.pipeline.segment.options import SegmentOptions
+from saccade.pipeline.segment.run import segment_slide
 from saccade.pipeline.stages.tile_work import TileWork
 from saccade.pipeline.thumbnails import make_thumbnails
 from saccade.tiling.errors import UnreadableSlideError
 from tests.cohort import TinyCohort
 from tests.saliency_model import write_narrow_model
+from tests.segment_model import write_small_model
 from tests.slides import tissue_like, write_pyramid_tiff
 
 pytest.importorskip(
@@ -113,6 +117,20 @@ def test_saliency_has_the_bytes_of_one_process(
 
     assert_same_files(alone, tmp_path)
     assert calls[-1][0] == calls[-1][1] > 10
+
+
+def test_a_segmentation_that_reads_the_slide_itself_has_the_same_bytes(
+    crew: DaskCrew, cohort: TinyCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each worker opens it, also where it was named from another folder."""
+    monkeypatch.setattr(files, "draw_classes", lambda path, _: path.write_bytes(b""))
+    small = write_small_model(tmp_path / "small.safetensors")
+    monkeypatch.chdir(cohort.path("s3").parent)
+    slide, options = SlideRef(Path("s3.tiff")), SegmentOptions(tile_px=128)
+    for name, workers in (("one", None), ("two", crew)):
+        segment_slide(slide, small, tmp_path / name, options, crew=workers)
+
+    assert_same_files(tmp_path / "one", tmp_path / "two")
 
 
 class CutOffError(Exception):
