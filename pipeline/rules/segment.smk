@@ -32,4 +32,4 @@ rule segment:
         device=config["device"],
     shell:
         "saccade segment {params.slide:q} --model {input.model:q} --out {params.out:q}"
-        " --device {params.device} --workers {threads} --force {params.mpp} 2> {log:q}"
+        " --device {params.device} --workers {threads} {params.mpp} 2> {log:q}"
