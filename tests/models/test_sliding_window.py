@@ -46,15 +46,15 @@ def test_a_planted_square_is_found_where_it_is_once() -> None:
     tiles = torch.ones(2, 3, 40, 48)
     tiles[0, :, 12:20, 24:32] = 0
     planted = detector(look_px=8)
-    with torch.no_grad():  # dark is an object
+    with torch.no_grad():  # what is dark by half is an object
         planted.score.weight.copy_(torch.tensor([[0.0, 0.0], [20.0, 0.0]]))
-        planted.score.bias.copy_(torch.tensor([0.0, -15.0]))
+        planted.score.bias.copy_(torch.tensor([0.0, -9.0]))
 
     one, none = planted.eval().find(tiles, min_score=0.5)
 
     assert one.boxes.tolist() == [[24, 12, 32, 20]]
     assert one.classes.tolist() == [0]
-    assert float(one.scores) == pytest.approx(torch.tensor(5.0).sigmoid().item(), abs=1e-4)
+    assert float(one.scores) == pytest.approx(torch.tensor(11.0).sigmoid().item(), abs=1e-4)
     assert len(none.boxes) == 0
 
 
