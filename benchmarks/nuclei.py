@@ -2,10 +2,10 @@
 
     python benchmarks/nuclei.py --data nuclei_dsb2018 --work DIR
 
-Both networks learn from 70 images (`nuclei_data.py`) by `saccade train`'s own code, and 15 choose the
-epoch; the three numbers of the classical method are chosen by the same 15. All that is printed is of
-the 22 that neither saw. Training resumes where it was cut off; once it is done, only the rest is done
-again. Objects are those of `saccade segment`, specks below `LEAST_PX` left out.
+Both networks learn from 70 images (`nuclei_data.py`) by `saccade train`'s own code, and 15 choose
+the epoch; the three numbers of the classical method are chosen by the same 15. All that is printed
+is of the 22 that neither saw. Training resumes where it was cut off; once it is done, only the rest
+is done again. Objects are those of `saccade segment`, specks below `LEAST_PX` left out.
 """
 
 import argparse
@@ -162,8 +162,8 @@ def main() -> None:
         rows.append(
             [f"`{network.name}`", str(card.training["epoch"]), *_cells(learned(run.model), data)]
         )
-    header = ["method", "epoch", "mIoU", "Dice", "PQ", "AJI", "F1 at IoU 0.5"]
-    print(measure.markdown(header, rows))
+    columns = ["method", "epoch", "mIoU", "Dice", "PQ", "AJI", "F1 at IoU 0.5"]
+    measure.table("Nuclei told apart", columns, rows)
 
 
 def _cells(method: Method, data: Path) -> list[str]:
