@@ -173,8 +173,8 @@ def _draw_inset(
         for part in shapely.get_parts(shape):
             for ring in (part.exterior, *part.interiors):
                 line = np.asarray(ring.coords)
-                axes.plot(*line.T, color="black", lw=1.6, alpha=0.5)
-                axes.plot(*line.T, color=_rgb(colours[name]), lw=1.0)
+                axes.plot(*line.T, color="black", lw=1.1, alpha=0.4)
+                axes.plot(*line.T, color=_rgb(colours[name]), lw=0.7)
     axes.set(xlim=(0, cols), ylim=(rows, 0))
     draw_badge(axes, (0.2 / box.width * cols, 0.2 / box.height * rows), number)
     note = page.fit(inset.note, box.width, fontsize=9)
