@@ -55,11 +55,12 @@ def test_one_of_torchvision_learns_for_a_step_and_finds() -> None:
     detector = torchvision_detector("fasterrcnn_mobilenet_v3_large_320_fpn", classes=2)
     tiles = torch.rand(2, 3, 64, 96)
 
-    first, again = (
-        detector.train().loss(tiles, KNOWN, generator=torch.Generator().manual_seed(3))
-        for _ in range(2)
+    first, again, other = (
+        detector.train().loss(tiles, KNOWN, generator=torch.Generator().manual_seed(seed))
+        for seed in (3, 3, 4)
     )
     assert torch.equal(first, again)
+    assert not torch.equal(first, other)
     first.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in detector.parameters())
     found = detector.eval().find(tiles, min_score=0.0)
