@@ -464,5 +464,5 @@ def test_a_bug_is_no_error_of_the_input(
 def test_the_commands_are_those_that_are_promised() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     promised = {"info", "pyramid", "train", "split", "predict", "saliency", "embed", "mask", "run"}
-    promised |= {"detect", "evidence", "export", "evaluate", "demo", "fetch"}
+    promised |= {"segment", "detect", "evidence", "export", "evaluate", "demo", "fetch"}
     assert set(commands) == promised

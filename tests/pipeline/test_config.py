@@ -103,7 +103,8 @@ def test_the_kind_says_which_settings_a_file_holds(
     [
         (
             "\nkind: cats",
-            "run.yaml, line 2: kind must be one of slides, saliency, features, found 'cats'",
+            "run.yaml, line 2: kind must be one of slides, saliency, features, "
+            "segmentation, detection, found 'cats'",
         ),
         ("kind: saliency\ntiles: {}", "unknown key tiles; known here: network, pyramid, targets,"),
         ("kind: slides\nnetwork: {}", "unknown key network"),

@@ -130,7 +130,8 @@ def chance_of(draw: tuple[int, ...], proposal: torch.Tensor) -> torch.Tensor:
 
 
 def gradients(value: torch.Tensor, model: AttentionSampling) -> list[torch.Tensor]:
-    return list(torch.autograd.grad(value, list(model.parameters()), materialize_grads=True))
+    learned = [each for each in model.parameters() if each.requires_grad]
+    return list(torch.autograd.grad(value, learned, materialize_grads=True))
 
 
 @pytest.mark.parametrize(

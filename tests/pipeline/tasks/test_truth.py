@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from snakemake.utils import validate
 
 from saccade.pipeline.config import RunConfig
 from saccade.pipeline.errors import ConfigError, SheetError
@@ -15,6 +16,7 @@ from saccade.pipeline.workflow import Cohort
 from saccade.pipeline.yaml_config import parse_config
 
 NAN = math.nan
+SCHEMA = Path(__file__).parents[3] / "pipeline/schemas/config.schema.yaml"
 
 
 def row(**targets: str) -> SheetRow:
@@ -122,14 +124,14 @@ def test_a_workflow_holds_the_sheet_to_the_task_before_its_first_job(
     settings = {
         "slides": str(tmp_path / "slides.csv"),
         "run": str(tmp_path / "run.yaml"),
-        "model": None,
-        "mask": None,
     }
+    validate(settings, SCHEMA)  # fills in what is not said, as the Snakefile has it
     if letter:
         with pytest.raises(SheetError, match=letter):
             Cohort.load(settings)
     else:
-        assert Cohort.load(settings).trained == ["s0", "s1"]
+        assert (training := Cohort.load(settings).training) is not None
+        assert training.slides() == ["s0", "s1"]
 
 
 def test_classes_are_the_default_and_the_others_name_their_columns() -> None:
