@@ -5,25 +5,25 @@
 
 The images are the first six of the test part (`nuclei_data.py`); of each that square is shown of
 which nuclei cover most. A row each: outlines of the nuclei that people drew, of those that
-segmentation told apart, and boxes of those that detection found at the score that was best on the
-validation images. Segmentation's nuclei are pixels of that class that touch, those of its rim left
-out if it has one.
+segmentation told apart, as `saccade segment` does, and boxes of those that detection found at the
+score that was best on the validation images.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from nuclei import learned
 from nuclei_data import image, instances, split
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from saccade.pipeline.detection.model_file import load_detection_model
-from saccade.pipeline.segmentation.model_file import load_segmentation_model
 
-SIDE, GAP, COLOURS = 150, 4, 96
+SIDE, GAP, TITLE, COLOURS = 150, 4, 22, 96
 TRUE, FOUND = (20, 160, 60), (250, 220, 0)
 Pixels = NDArray[np.uint8]
 
@@ -58,14 +58,19 @@ def boxed(pixels: Pixels, boxes: NDArray[np.float32], colour: tuple[int, int, in
     return np.asarray(shown)
 
 
-def segmented(path: Path, pixels: Pixels) -> NDArray[np.int32]:
-    """Number of the nucleus of each pixel, 0 for none, as a segmentation model has it."""
-    network, card = load_segmentation_model(path)
-    with torch.no_grad():
-        scores = network(torch.tensor(pixels).movedim(-1, 0)[None])
-    nuclei = scores[0].argmax(dim=0).numpy() == card.classes.index(str(card.instances))
-    numbers: NDArray[np.int32] = ndimage.label(nuclei)[0].astype(np.int32)
-    return numbers
+def titled(rows: Sequence[tuple[str, Pixels]]) -> Image.Image:
+    """Rows of images below each other, what each is at its left, from the bottom to the top."""
+    titles = Image.new("RGB", (TITLE, sum(len(row) for _, row in rows)), "white")
+    font, top = ImageFont.load_default(size=13), 0
+    for title, row in rows:
+        written = Image.new("RGB", (len(row), TITLE), "white")
+        ImageDraw.Draw(written).text(
+            (len(row) / 2, TITLE / 2), title, fill="black", font=font, anchor="mm"
+        )
+        titles.paste(written.rotate(90, expand=True), (0, top))
+        top += len(row)
+    pixels = np.concatenate([row for _, row in rows])
+    return Image.fromarray(np.concatenate([np.asarray(titles), pixels], axis=1))
 
 
 def main() -> None:
@@ -73,26 +78,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--detector", type=Path, required=True)
-    parser.add_argument("--segmentation", type=Path)
+    parser.add_argument("--segmentation", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     detector, card = load_detection_model(arguments.detector)
     least = card.training["val"]["score"]
-    columns = []
+    segment = learned(arguments.segmentation)
+    rows: dict[str, list[Pixels]] = {"drawn by people": [], "segmentation": [], "detection": []}
     for name in split(arguments.data)["test"][:6]:
-        pixels = image(arguments.data, name)
+        pixels, true = image(arguments.data, name), instances(arguments.data, name)
         (found,) = detector.find(torch.tensor(pixels).movedim(-1, 0)[None], min_score=least)
-        true = instances(arguments.data, name)
-        part = fullest(true)
-        rows = [outlined(pixels, true, TRUE)]
-        if arguments.segmentation:
-            rows.append(outlined(pixels, segmented(arguments.segmentation, pixels), FOUND))
-        rows.append(boxed(pixels, found.boxes.numpy(), FOUND))
-        columns.append(
-            np.concatenate([np.pad(row[part], _FRAME, constant_values=255) for row in rows])
+        shown = (
+            outlined(pixels, true, TRUE),
+            outlined(pixels, segment(pixels)[1], FOUND),
+            boxed(pixels, found.boxes.numpy(), FOUND),
         )
-    picture = Image.fromarray(np.concatenate(columns, axis=1))
+        for row, each in zip(rows.values(), shown, strict=True):
+            row.append(np.pad(each[fullest(true)], _FRAME, constant_values=255))
+    picture = titled([(title, np.concatenate(row, axis=1)) for title, row in rows.items()])
     picture.quantize(COLOURS).save(arguments.out, optimize=True)
 
 
