@@ -13,14 +13,11 @@ from torch import Tensor
 
 from saccade.pipeline.annotations.balanced import Aim
 from saccade.pipeline.annotations.slides import AnnotatedSlide
+from saccade.pipeline.annotations.tiles import AnnotatedTiles
 from saccade.pipeline.augment import Change, turn
-from saccade.pipeline.reading import TileReader, TileRequest
-from saccade.pipeline.seeds import generator_for
+from saccade.pipeline.reading import TileReader
 from saccade.pipeline.segmentation.config import SegmentationConfig
 from saccade.pipeline.segmentation.targets import target_of
-from saccade.tiling.errors import SlideError
-
-_AHEAD = 2  # batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +31,6 @@ class Batch:
 
     pixels: Tensor
     classes: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The tiles of a batch, and how each is shown."""
-
-    aims: Sequence[Aim]
-    changes: Sequence[Change]
-    requests: Sequence[TileRequest]
 
 
 @dataclass(slots=True)
@@ -71,29 +59,21 @@ class TileSource:
             aims: the tiles in their order.
             epoch: whose changes they are shown with; None to show them as they are.
         """
-        size = self.config.training.batch
-        wanted = (self._wanted(aims, start, epoch) for start in range(0, len(aims), size))
-        with closing(self.reader.ahead(wanted, _AHEAD)) as read:
-            for each, tiles in read:
-                shown = []
-                for aim, change, pixels in zip(each.aims, each.changes, tiles, strict=True):
-                    if isinstance(pixels, SlideError):
-                        self.failures[self.slides[aim.slide].name] = str(pixels)
-                    else:
-                        shown.append(self._shown(aim, change, pixels))
+        with closing(self._tiles().batches(aims, epoch)) as read:
+            for shown in read:
                 yield Batch(*map(torch.cat, zip(*shown, strict=True))) if shown else None
 
-    def _wanted(self, aims: Sequence[Aim], start: int, epoch: int | None) -> _Wanted:
-        part = aims[start : start + self.config.training.batch]
-        changes = [self._change(start + i, epoch) for i in range(len(part))]
-        requests = [TileRequest(self.slides[a.slide].ref, np.array([a.corner_l0])) for a in part]
-        return _Wanted(part, changes, requests)
-
-    def _change(self, number: int, epoch: int | None) -> Change:
-        if epoch is None:
-            return Change()
-        dice = generator_for("augment", self.config.training.seed, epoch, number)
-        return Change.draw(self.config.augment, tiles=1, generator=dice)
+    def _tiles(self) -> AnnotatedTiles[tuple[Tensor, Tensor]]:
+        training = self.config.training
+        return AnnotatedTiles(
+            self.slides,
+            self.reader,
+            self._shown,
+            training.batch,
+            self.config.augment,
+            training.seed,
+            self.failures,
+        )
 
     def _shown(self, aim: Aim, change: Change, pixels: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """A batch of one: pixels and classes, turned alike."""
