@@ -70,7 +70,7 @@ def settings(data: Path, network: SegmentationNetworkConfig) -> SegmentationConf
         annotations=AnnotationsConfig(folder=str(data), classes=("background", "nucleus")),
         tiles=SegmentationTilesConfig(size_px=128, mpp=nuclei_data.MPP, per_epoch=200),
         network=network,
-        objects=ObjectsConfig(rim_um=1.0),
+        objects=ObjectsConfig(rim_um=0.5),
         augment=AugmentConfig(stain=0.2, colour=0.1, tile_stain=0.0),
         training=SegmentationTrainingConfig(epochs=40, batch=8, learning_rate=1e-3),
     )

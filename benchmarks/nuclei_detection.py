@@ -41,7 +41,7 @@ from saccade.pipeline.detection.known import boxes_of
 from saccade.pipeline.detection.model_file import load_detection_model
 from saccade.pipeline.detection.train import train_detection
 
-NEAR_UM = 3.0
+NEAR_UM = 1.5
 Method = Callable[[NDArray[np.uint8]], Found]
 
 RUNS: dict[str, dict[str, Any]] = {

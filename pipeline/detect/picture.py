@@ -176,6 +176,5 @@ def _closeup(subject: Subject, tile: int) -> Closeup:
             (each - corner) / plan.pixel_l0
             for each in _outlines(subject, shapely.box(*corner, *(corner + side)))
         ],
-        note=f"{near.sum()} object{'s' if near.sum() != 1 else ''} in "
-        f"{_CLOSEUP_PX * plan.size.mpp:.0f} µm",
+        note=f"{near.sum()} in {_CLOSEUP_PX * plan.size.mpp:.0f} µm",
     )
