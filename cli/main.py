@@ -79,10 +79,10 @@ EXAMPLES: dict[Callable[..., None], str] = {
     saliency: "saccade saliency slide.svs --model saliency.safetensors --out results/s",
     embed: "saccade embed slide.svs --model model.safetensors --out results/s/embedding",
     mask: "saccade mask slide.svs --model model.safetensors --out results/s",
+    segment: "saccade segment slide.svs --model segmentation.safetensors --out results/s",
     detect: "saccade detect slide.svs --model detector.safetensors --out results/s",
     evidence: "saccade evidence slide.svs --features features.h5 --model model.safetensors "
     "--out results/s",
-    segment: "saccade segment slide.svs --model segmentation.safetensors --out results/s",
     run: "saccade run slide.svs --models models --out results/slide",
     export: "saccade export results/slide --to qupath",
     evaluate: "saccade evaluate results --slides slides.csv --out results",

@@ -14,11 +14,16 @@ from saccade.cli.options import DeviceOption, OutOption, ReplaceOption
 from saccade.cli.progress import progress_bar, say
 
 if TYPE_CHECKING:
+    from saccade.pipeline.bags.config import BagsConfig
+    from saccade.pipeline.config import RunConfig
     from saccade.pipeline.detection.config import DetectionConfig
+    from saccade.pipeline.ranks import Ranks
     from saccade.pipeline.saliency.config import SaliencyConfig
     from saccade.pipeline.segmentation.config import SegmentationConfig
     from saccade.pipeline.sheet import SheetRow
-    from saccade.pipeline.train import TrainingResult
+
+Outcome = tuple[Mapping[str, str], Sequence[str]]
+"""What was wrong with slides, by name, and lines that say what there is now."""
 
 
 @input_errors_in_one_line
@@ -63,16 +68,12 @@ def train(
     `kind: detection`: one that finds objects, from the same. With `kind: features`: a model over
     features of tiles that are there already.
     """
-    from saccade.cli.tables import cross_validation_lines, epoch_line, failure_table
+    from saccade.cli.tables import epoch_line, failure_table
     from saccade.pipeline.bags.config import BagsConfig
-    from saccade.pipeline.bags.folds import cross_validate_features
-    from saccade.pipeline.bags.train import train_on_features
     from saccade.pipeline.config import RunConfig
-    from saccade.pipeline.cross_validation import cross_validate
     from saccade.pipeline.ranks import ranks_of_torchrun
     from saccade.pipeline.saliency.config import SaliencyConfig
     from saccade.pipeline.sheet import read_sheet
-    from saccade.pipeline.train import train as run
     from saccade.pipeline.yaml_config import kind_of, load_any_config
 
     settings = load_any_config(config)
@@ -97,25 +98,11 @@ def train(
         if isinstance(settings, RunConfig | SaliencyConfig):
             common["pyramids"] = pyramids
         if not isinstance(settings, RunConfig | BagsConfig):
-            ranks.require_one(f"train with kind {kind_of(settings)}", instead="use one process")
-            result = _train_on_annotations(settings, rows, out, **common)
-            failures, lines = result.failures, [f"{result.model}"]
-        elif not by_sheet and ((folds := settings.splits.folds) or fold is not None):
-            ranks.require_one("train folds", instead="give each process a --fold of its own")
-            common["only"] = fold
-            common["announce"] = lambda number: say(f"fold {number}, of folds 0 to {folds - 1}")
-            if isinstance(settings, BagsConfig):
-                judged = cross_validate_features(settings, rows, out, **common)
-            else:
-                judged = cross_validate(settings, rows, out, **common)
-            failures, lines = judged.failures, cross_validation_lines(out, judged.summary)
-        elif isinstance(settings, BagsConfig):
-            ranks.require_one("train on features", instead="train on them in one process")
-            result = train_on_features(settings, rows, out, **common)
-            failures, lines = result.failures, [f"{result.model}"]
+            failures, lines = _train_on_annotations(settings, rows, out, ranks, **common)
+        elif not by_sheet and (settings.splits.folds or fold is not None):
+            failures, lines = _train_folds(settings, rows, out, ranks, only=fold, **common)
         else:
-            result = run(settings, rows, out, ranks=ranks, **common)
-            failures, lines = result.failures, [f"{result.model}"]
+            failures, lines = _train_once(settings, rows, out, ranks, **common)
     if ranks.first:
         for line in [*lines, *([failure_table(failures)] if failures else [])]:
             say(line)
@@ -142,20 +129,68 @@ def _train_on_annotations(
     settings: SaliencyConfig | SegmentationConfig | DetectionConfig,
     rows: Sequence[SheetRow],
     out: Path,
+    ranks: Ranks,
     **common: Any,
-) -> TrainingResult:
+) -> Outcome:
     """Train what learns from more than a label a slide: once, in one process."""
     from saccade.pipeline.detection.config import DetectionConfig
     from saccade.pipeline.detection.train import train_detection
     from saccade.pipeline.saliency.train import train_saliency
     from saccade.pipeline.segmentation.config import SegmentationConfig
     from saccade.pipeline.segmentation.train import train_segmentation
+    from saccade.pipeline.yaml_config import kind_of
 
+    ranks.require_one(f"train with kind {kind_of(settings)}", instead="use one process")
     if isinstance(settings, SegmentationConfig):
-        return train_segmentation(settings, rows, out, **common)
-    if isinstance(settings, DetectionConfig):
-        return train_detection(settings, rows, out, **common)
-    return train_saliency(settings, rows, out, **common)
+        result = train_segmentation(settings, rows, out, **common)
+    elif isinstance(settings, DetectionConfig):
+        result = train_detection(settings, rows, out, **common)
+    else:
+        result = train_saliency(settings, rows, out, **common)
+    return result.failures, [f"{result.model}"]
+
+
+def _train_folds(
+    settings: RunConfig | BagsConfig,
+    rows: Sequence[SheetRow],
+    out: Path,
+    ranks: Ranks,
+    **common: Any,
+) -> Outcome:
+    """Train a model for each fold, or for one, and say how good they are together."""
+    from saccade.cli.tables import cross_validation_lines
+    from saccade.pipeline.bags.config import BagsConfig
+    from saccade.pipeline.bags.folds import cross_validate_features
+    from saccade.pipeline.cross_validation import cross_validate
+
+    ranks.require_one("train folds", instead="give each process a --fold of its own")
+    folds = settings.splits.folds
+    common["announce"] = lambda number: say(f"fold {number}, of folds 0 to {folds - 1}")
+    if isinstance(settings, BagsConfig):
+        judged = cross_validate_features(settings, rows, out, **common)
+    else:
+        judged = cross_validate(settings, rows, out, **common)
+    return judged.failures, cross_validation_lines(out, judged.summary)
+
+
+def _train_once(
+    settings: RunConfig | BagsConfig,
+    rows: Sequence[SheetRow],
+    out: Path,
+    ranks: Ranks,
+    **common: Any,
+) -> Outcome:
+    """Train one model by the splits of the sheet."""
+    from saccade.pipeline.bags.config import BagsConfig
+    from saccade.pipeline.bags.train import train_on_features
+    from saccade.pipeline.train import train as run
+
+    if isinstance(settings, BagsConfig):
+        ranks.require_one("train on features", instead="train on them in one process")
+        result = train_on_features(settings, rows, out, **common)
+    else:
+        result = run(settings, rows, out, ranks=ranks, **common)
+    return result.failures, [f"{result.model}"]
 
 
 @input_errors_in_one_line
