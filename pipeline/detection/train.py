@@ -49,8 +49,7 @@ def train_detection(
 
     Raises:
         SheetError: if no slide of the sheet can be trained on.
-        ResultsError: if `out` holds another run that is not to be replaced, or another process
-            is at work there.
+        ResultsError: if `out` holds another run that is not to be replaced.
         ModelFileError: if the first weights cannot be read.
         ConfigError: if there is no such detector, or the first weights are of another one.
         DivergedError: if the loss is no longer a number.

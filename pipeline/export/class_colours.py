@@ -26,6 +26,12 @@ def colours_of(classes: Sequence[str]) -> dict[str, Colour]:
     return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(classes)}
 
 
+def as_shares(colour: Colour) -> tuple[float, float, float]:
+    """A colour as Matplotlib has it, from 0 to 1."""
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
+
+
 def classification(name: str, colour: Colour) -> dict[str, object]:
     """A class as QuPath reads it; without its colour QuPath gives up the whole file.
 

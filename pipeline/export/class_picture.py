@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from saccade.pipeline.export.class_colours import Colour
+from saccade.pipeline.export.class_colours import Colour, as_shares
 from saccade.pipeline.export.layout import MOST_TILES, Box, arrange
 from saccade.pipeline.export.page import QUIET, Page
 from saccade.pipeline.export.panels import (
@@ -23,6 +23,8 @@ from saccade.pipeline.export.panels import (
     draw_numbers,
     draw_scale_bar,
     extent,
+    part_of_slide,
+    show_part,
 )
 from saccade.pipeline.files import atomic_path
 
@@ -83,32 +85,21 @@ def draw_classes(path: Path, picture: ClassPicture) -> None:
     slide, classes = page.layout.slide, page.layout.attention
     draw_caption(page, slide, "Slide")
     draw_caption(page, classes, "Classes: what the model took each place for")
-    axes = _panel(page, slide, picture)
+    axes = part_of_slide(page, slide, picture.box_um)
     left, top, width, height = picture.box_um
     axes.imshow(picture.ground, extent=extent((left, top), (width, height)), aspect="auto")
     _number(axes, slide, picture)
     draw_scale_bar(page, slide, width_um)
-    axes = _panel(page, classes, picture)
+    axes = part_of_slide(page, classes, picture.box_um)
     draw_ground(axes, picture.ground, (width, height), corner_um=(left, top))
     x, y, across, down = picture.cells_um
     axes.imshow(_coloured(picture), extent=extent((x, y), (across, down)), aspect="auto")
-    _show(axes, picture)
+    show_part(axes, picture.box_um)
     _draw_legend(page, classes, picture)
     for number, (box, inset) in enumerate(zip(page.layout.tiles, picture.insets, strict=False), 1):
         _draw_inset(page, box, inset, picture.colours, number)
     with atomic_path(path) as temporary:
         page.figure.savefig(temporary, format="png", metadata={"Software": "Saccade"})
-
-
-def _panel(page: Page, box: Box, picture: ClassPicture) -> Axes:
-    axes = page.axes(box)
-    _show(axes, picture)
-    return axes
-
-
-def _show(axes: Axes, picture: ClassPicture) -> None:
-    left, top, width, height = picture.box_um
-    axes.set(xlim=(left, left + width), ylim=(top + height, top))
 
 
 def _coloured(picture: ClassPicture) -> NDArray[np.float64]:
@@ -145,11 +136,6 @@ def _number(axes: Axes, box: Box, picture: ClassPicture) -> None:
     draw_numbers(axes, box, centres, halves / 2, width, corner_um=(corner[0], corner[1]))
 
 
-def _rgb(colour: Colour) -> tuple[float, float, float]:
-    red, green, blue = colour
-    return red / 255, green / 255, blue / 255
-
-
 def _draw_legend(page: Page, box: Box, picture: ClassPicture) -> None:
     lines = len(picture.colours)
     columns = 1 if lines <= 3 else 2
@@ -158,7 +144,7 @@ def _draw_legend(page: Page, box: Box, picture: ClassPicture) -> None:
         row, col = divmod(i, columns)
         left, top = box.left + col * across, box.bottom + 0.14 + row * _LINE_IN
         axes = page.axes(Box(left, top, 0.14, 0.12))
-        axes.set_facecolor(_rgb(colour))
+        axes.set_facecolor(as_shares(colour))
         words = page.fit(picture.legend[name], across - 0.3, fontsize=9)
         page.text(left + 0.22, top + 0.11, words, fontsize=9)
 
@@ -174,7 +160,7 @@ def _draw_inset(
             for ring in (part.exterior, *part.interiors):
                 line = np.asarray(ring.coords)
                 axes.plot(*line.T, color="black", lw=1.1, alpha=0.4)
-                axes.plot(*line.T, color=_rgb(colours[name]), lw=0.7)
+                axes.plot(*line.T, color=as_shares(colours[name]), lw=0.7)
     axes.set(xlim=(0, cols), ylim=(rows, 0))
     draw_badge(axes, (0.2 / box.width * cols, 0.2 / box.height * rows), number)
     note = page.fit(inset.note, box.width, fontsize=9)

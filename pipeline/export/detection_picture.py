@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from saccade.pipeline.export.class_colours import Colour
+from saccade.pipeline.export.class_colours import Colour, as_shares
 from saccade.pipeline.export.heat import Heat, draw_colour_bar, draw_heat
 from saccade.pipeline.export.layout import MOST_TILES, Box, arrange
 from saccade.pipeline.export.page import QUIET, Page
@@ -24,6 +24,8 @@ from saccade.pipeline.export.panels import (
     draw_header,
     draw_scale_bar,
     extent,
+    part_of_slide,
+    show_part,
 )
 from saccade.pipeline.files import atomic_path
 
@@ -84,22 +86,22 @@ def draw_detections(path: Path, picture: DetectionPicture) -> None:
     slide, density = page.layout.slide, page.layout.attention
     draw_caption(page, slide, "Slide, and the places below")
     draw_caption(page, density, "Objects per mm² of each tile")
-    axes = _panel(page, slide, picture)
+    axes = part_of_slide(page, slide, picture.box_um)
     where = extent((left, top), (width, height))
     axes.imshow(picture.ground, extent=where, aspect="auto")
     _outline(axes, picture.outlines_um)
     _frame(axes, slide, picture)
-    _show(axes, picture)
+    show_part(axes, picture.box_um)
     draw_scale_bar(page, slide, width)
     _draw_legend(page, slide, picture)
-    axes = _panel(page, density, picture)
+    axes = part_of_slide(page, density, picture.box_um)
     axes.imshow(
         picture.ground.mean(axis=2) / 510 + 0.5,
         cmap="gray", vmin=0, vmax=1, extent=where, aspect="auto",
     )  # fmt: skip
     colours = draw_heat(axes, picture.density)
     _outline(axes, picture.outlines_um)
-    _show(axes, picture)
+    show_part(axes, picture.box_um)
     draw_colour_bar(page, density, colours, picture.density.scale)
     for number, (box, each) in enumerate(
         zip(page.layout.tiles, picture.closeups, strict=False), start=1
@@ -107,17 +109,6 @@ def draw_detections(path: Path, picture: DetectionPicture) -> None:
         _draw_closeup(page, box, each, picture.colours, number)
     with atomic_path(path) as temporary:
         page.figure.savefig(temporary, format="png", metadata={"Software": "Saccade"})
-
-
-def _panel(page: Page, box: Box, picture: DetectionPicture) -> Axes:
-    axes = page.axes(box)
-    _show(axes, picture)
-    return axes
-
-
-def _show(axes: Axes, picture: DetectionPicture) -> None:
-    left, top, width, height = picture.box_um
-    axes.set(xlim=(left, left + width), ylim=(top + height, top))
 
 
 def _outline(axes: Axes, rings: Sequence[NDArray[np.float64]]) -> None:
@@ -148,7 +139,7 @@ def _draw_legend(page: Page, box: Box, picture: DetectionPicture) -> None:
         row, col = divmod(i, 3)
         left, top = box.left + col * across, box.bottom + 0.42 + row * 0.17
         axes = page.axes(Box(left, top, 0.14, 0.12))
-        axes.set_facecolor(_rgb(colour))
+        axes.set_facecolor(as_shares(colour))
         words = page.fit(f"{name}: {picture.counts[name]}", across - 0.3, fontsize=9)
         page.text(left + 0.22, top + 0.11, words, fontsize=9)
 
@@ -160,7 +151,7 @@ def _draw_closeup(
     rows, cols = closeup.pixels.shape[:2]
     axes.imshow(closeup.pixels, extent=(0.0, cols, rows, 0.0), aspect="auto")
     corners = closeup.boxes_px[:, [0, 1, 2, 1, 2, 3, 0, 3, 0, 1]].reshape(-1, 5, 2)
-    inks = [_rgb(colours[name]) for name in closeup.classes]
+    inks = [as_shares(colours[name]) for name in closeup.classes]
     axes.add_collection(LineCollection(list(corners), colors="black", linewidths=1.8, alpha=0.45))
     axes.add_collection(LineCollection(list(corners), colors=inks, linewidths=1.0))
     _outline(axes, closeup.outlines_px)
@@ -168,8 +159,3 @@ def _draw_closeup(
     draw_badge(axes, (0.2 / box.width * cols, 0.2 / box.height * rows), number)
     note = page.fit(closeup.note, box.width, fontsize=9)
     page.text(box.left, box.bottom + 0.17, note, fontsize=9, color=QUIET)
-
-
-def _rgb(colour: Colour) -> tuple[float, float, float]:
-    red, green, blue = colour
-    return red / 255, green / 255, blue / 255

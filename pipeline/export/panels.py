@@ -50,6 +50,19 @@ def show_exactly(axes: Axes, size_um: tuple[float, float]) -> None:
     axes.set(xlim=(0, width_um), ylim=(height_um, 0))
 
 
+def show_part(axes: Axes, box_um: tuple[float, float, float, float]) -> None:
+    """Show (left, top, width, height) of the slide and nothing beyond; images would widen that."""
+    left, top, width, height = box_um
+    axes.set(xlim=(left, left + width), ylim=(top + height, top))
+
+
+def part_of_slide(page: Page, box: Box, box_um: tuple[float, float, float, float]) -> Axes:
+    """A panel of (left, top, width, height) of the slide, in micrometres."""
+    axes = page.axes(box)
+    show_part(axes, box_um)
+    return axes
+
+
 def extent(
     corner: tuple[float, float], size: tuple[float, float]
 ) -> tuple[float, float, float, float]:

@@ -50,8 +50,7 @@ def train_segmentation(
 
     Raises:
         SheetError: if no slide of the sheet can be trained on.
-        ResultsError: if `out` holds another run that is not to be replaced, or another process
-            is at work there.
+        ResultsError: if `out` holds another run that is not to be replaced.
         ModelFileError: if the first weights cannot be read.
         ConfigError: if there is no such network, or the first weights are of another one.
         DivergedError: if the loss is no longer a number.
